@@ -1,0 +1,1 @@
+"""The archive node: DICOM and DICOMweb in, DICOM and DICOMweb out."""

@@ -1,0 +1,1 @@
+"""One technology per module, named after it; only `node.bootstrap` imports these."""

@@ -1,0 +1,1 @@
+"""The DIMSE edge: associations, contexts, handlers and the DIMSE status table."""

@@ -1,0 +1,1 @@
+"""One use case per module, written against `node.domain` and `node.ports` only."""

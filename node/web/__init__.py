@@ -1,0 +1,1 @@
+"""The HTTP edge: DICOMweb, accounts, health, metrics and the HTTP status table."""
