@@ -20,6 +20,7 @@ from node.domain.model import (
     Role,
     Scope,
     StoredInstance,
+    StoredObject,
 )
 from node.domain.query import Query
 
@@ -87,11 +88,17 @@ class Instances(Protocol):
     def find(self, sop_instance_uid: str) -> StoredInstance | None:
         """The instance's row, or None."""
 
-    def select(self, scope: Scope) -> list[StoredInstance]:
-        """All instances in scope, ordered by series, Instance Number, SOP Instance UID; [] if none."""
+    def select(self, scopes: Sequence[Scope], event: AuditEvent | None = None) -> list[StoredInstance]:
+        """All instances in any of the scopes, each once, [] if none.
 
-    def select_many(self, scopes: Sequence[Scope]) -> list[StoredInstance]:
-        """Union of `select` over the scopes, each instance once."""
+        Ordered by series, Instance Number, SOP Instance UID. `event`, if given, is written to the audit
+        trail in the same transaction, with the study UIDs found added to it.
+        """
+
+    def repoint(self, sop_instance_uid: str, stored: StoredObject, event: AuditEvent) -> None:
+        """Let the row refer to another, intact copy of the same bytes (same digest); the former
+        object's name goes to `surplus`. Refusal(CONFLICT) if the digests differ, NOT_FOUND without a row.
+        """
 
     def headers(self, scope: Scope) -> Iterator[tuple[StoredInstance, bytes]]:
         """Instances in scope with their packed headers, streamed in `select`'s order."""
@@ -225,6 +232,19 @@ class Catalog(Protocol):
 
     def close(self) -> None:
         """Release connections. The object is not used afterwards."""
+
+
+# --- Passwords -----------------------------------------------------------------------------------
+
+
+class Passwords(Protocol):
+    """A slow, salted password hash."""
+
+    def hash(self, password: str) -> str:
+        """The hash to keep."""
+
+    def verify(self, hashed: str, password: str) -> bool:
+        """Whether the password is the one that was hashed."""
 
 
 # --- Pixels --------------------------------------------------------------------------------------
