@@ -1,0 +1,185 @@
+"""The way of an image out: the row first, then bytes checked against their digest.
+
+Bytes go out as received when the client takes their transfer syntax, otherwise transcoded by a decoder
+that runs apart. Frames and bulk data are found by the packed header in the catalog, so that an object is
+read by range and never parsed again. Every retrieval leaves an audit event in the transaction that reads
+its rows; reading a study's frames and metadata one by one is one "view" by that person for
+`VIEW_SECONDS`, not thousands.
+"""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from node.domain import frames, part10
+from node.domain.errors import Reason, Refusal
+from node.domain.header import Header
+from node.domain.model import Actor, AuditEvent, Scope, StoredInstance
+from node.domain.syntaxes import can_transcode
+from node.ports import Audits, Codecs, Instances
+from node.services.objects import Objects
+
+VIEW_SECONDS = 300.0
+VIEWS_KEPT = 10_000
+HEADERS_KEPT = 256
+MAX_TRANSCODE_BYTES = 512 << 20
+
+EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
+IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"
+# What peers take who cannot take an instance as it is stored, best first
+_FALLBACKS = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """How to show a frame (PS3.18 section 8.3.5); see `node.ports.Codecs.render`."""
+
+    media_type: str
+    window: tuple[float, float, str] | None = None
+    viewport: tuple[int, int] | None = None
+    region: tuple[float, float, float, float] | None = None
+    quality: int = 90
+
+
+class Retrieve:
+    """Finds instances and hands out their bytes, for every edge alike."""
+
+    def __init__(self, objects: Objects, instances: Instances, audits: Audits, codecs: Codecs) -> None:
+        self._objects = objects
+        self._instances = instances
+        self._audits = audits
+        self._codecs = codecs
+        self._lock = threading.Lock()
+        self._views: OrderedDict[tuple[str, str, str], float] = OrderedDict()
+        self._headers: OrderedDict[str, Header] = OrderedDict()
+
+    # --- which ---
+
+    def select(self, scopes: Sequence[Scope], actor: Actor) -> list[StoredInstance]:
+        """Instances in any of the scopes, for a retrieval that is audited here. [] if none."""
+        return self._instances.select(scopes, AuditEvent("retrieve", actor))
+
+    def one(self, scope: Scope, actor: Actor) -> tuple[StoredInstance, Header]:
+        """A single instance with its header, for viewing. Refusal(NOT_FOUND)."""
+        for instance, packed in self._instances.headers(scope):
+            self.viewed(instance.study_uid, actor)
+            return instance, self._header(instance, packed)
+        raise Refusal(Reason.NOT_FOUND, "no such instance")
+
+    def viewed(self, study_uid: str, actor: Actor) -> None:
+        """Audit that the actor looks into the study, once per `VIEW_SECONDS`."""
+        key = (actor.name, actor.address, study_uid)
+        now = time.monotonic()
+        with self._lock:
+            if now - self._views.get(key, float("-inf")) < VIEW_SECONDS:
+                return
+        self._audits.record(AuditEvent("view", actor, study_uids=(study_uid,)))
+        with self._lock:
+            self._views[key] = now
+            self._views.move_to_end(key)
+            while len(self._views) > VIEWS_KEPT:
+                self._views.popitem(last=False)
+
+    # --- what ---
+
+    def syntax_for(self, instance: StoredInstance, accepted: Sequence[str]) -> str | None:
+        """The transfer syntax to send an instance in to a client that accepts these: as received if it
+        can be, else the best that it can be transcoded to, else None. "*" accepts any."""
+        stored = instance.transfer_syntax_uid
+        if "*" in accepted or stored in accepted:
+            return stored
+        ranked = [uid for uid in _FALLBACKS if uid in accepted]
+        ranked += [uid for uid in accepted if uid not in ranked]
+        return next((uid for uid in ranked if can_transcode(stored, uid)), None)
+
+    def dataset(self, instance: StoredInstance, syntax_uid: str) -> bytes:
+        """The encoded dataset in a transfer syntax, checked."""
+        if syntax_uid == instance.transfer_syntax_uid:
+            return self._objects.read(instance.stored)
+        transcoded = self._transcoded(instance, syntax_uid)
+        reader = part10.Part10Reader()
+        return bytes(reader.feed(transcoded))
+
+    def part10(self, instance: StoredInstance, syntax_uid: str) -> Iterator[bytes]:
+        """The instance as a Part 10 file in a transfer syntax, piece by piece, each checked."""
+        if syntax_uid == instance.transfer_syntax_uid:
+            yield self._prefix(instance)
+            yield from self._objects.stream(instance.stored)
+        else:
+            yield self._transcoded(instance, syntax_uid)
+
+    def part10_length(self, instance: StoredInstance) -> int:
+        """Length in bytes of what `part10` yields for the stored transfer syntax."""
+        return len(self._prefix(instance)) + instance.stored.dataset_length
+
+    def stored_frames(self, instance: StoredInstance, header: Header, numbers: Sequence[int]) -> list[bytes]:
+        """Frames (1-based) as stored. Refusal(NOT_FOUND) for a number that does not exist."""
+        if header.deflated:
+            return self.decoded_frames(instance, numbers)
+        ranges = frames.frame_ranges(header)
+        self._check_frames(numbers, len(ranges))
+        return [
+            b"".join(self._objects.read_range(instance.stored, *piece) for piece in ranges[number - 1])
+            for number in numbers
+        ]
+
+    def decoded_frames(self, instance: StoredInstance, numbers: Sequence[int]) -> list[bytes]:
+        """Frames (1-based) as Explicit VR Little Endian has them."""
+        self._check_frames(numbers, instance.number_of_frames)
+        return self._codecs.decode_frames(self._whole(instance), numbers)
+
+    def bulk(self, instance: StoredInstance, offset: int, length: int) -> bytes:
+        """A bulk value by its place in the dataset (`Header.bulk`)."""
+        return self._objects.read_range(instance.stored, offset, length)
+
+    def rendered(self, instance: StoredInstance, frame: int, how: Rendering) -> bytes:
+        """A frame (1-based) for display."""
+        self._check_frames((frame,), instance.number_of_frames)
+        return self._codecs.render(
+            self._whole(instance),
+            frame,
+            how.media_type,
+            window=how.window,
+            viewport=how.viewport,
+            region=how.region,
+            quality=how.quality,
+        )
+
+    # --- how ---
+
+    def _transcoded(self, instance: StoredInstance, syntax_uid: str) -> bytes:
+        return self._codecs.transcode(self._whole(instance), syntax_uid)
+
+    def _whole(self, instance: StoredInstance) -> bytes:
+        if instance.stored.dataset_length > MAX_TRANSCODE_BYTES:
+            raise Refusal(Reason.NOT_ACCEPTABLE, "too large to be decoded; ask for it as stored")
+        return self._prefix(instance) + self._objects.read(instance.stored)
+
+    @staticmethod
+    def _prefix(instance: StoredInstance) -> bytes:
+        # Made anew from the row, so it needs no check; the one in the store is for who has no row.
+        return part10.prefix(
+            instance.sop_class_uid, instance.sop_instance_uid, instance.transfer_syntax_uid, "STELE"
+        )
+
+    @staticmethod
+    def _check_frames(numbers: Sequence[int], count: int) -> None:
+        if any(not 1 <= number <= count for number in numbers):
+            raise Refusal(Reason.NOT_FOUND, f"frame number outside 1 to {count}")
+
+    def _header(self, instance: StoredInstance, packed: bytes) -> Header:
+        """Unpacked headers are kept by object name: an object never changes."""
+        name = instance.stored.name
+        with self._lock:
+            header = self._headers.get(name)
+            if header is not None:
+                self._headers.move_to_end(name)
+                return header
+        header = Header.unpack(packed)
+        with self._lock:
+            self._headers[name] = header
+            while len(self._headers) > HEADERS_KEPT:
+                self._headers.popitem(last=False)
+        return header
