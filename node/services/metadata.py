@@ -32,7 +32,7 @@ def attributes_of(instance: StoredInstance, header: Header) -> Attributes:
     """An instance's full attributes in the DICOM JSON model, bulk data by URI."""
     base = instance_path(instance)
 
-    def bulk_uri(path: tuple[str | int, ...], offset: int, length: int) -> str:
+    def bulk_uri(path: tuple[str | int, ...], _offset: int, _length: int) -> str:
         return f"{base}/bulkdata/{'/'.join(str(step) for step in path)}"
 
     attributes = header.attributes(bulk_uri)

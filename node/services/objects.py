@@ -113,14 +113,11 @@ class ObjectWriter:
         """Append dataset bytes; the buffer may be reused afterwards."""
         self._digest(data)
         size = len(data)
-        if self._blob is None:
-            if self._length <= self._spill_bytes and self._budget.take(size):
-                self._held.append(bytes(data))
-                self._held_bytes += size
-                return
-            self._open()
-        assert self._blob is not None
-        self._blob.write(data)
+        if self._blob is None and self._length <= self._spill_bytes and self._budget.take(size):
+            self._held.append(bytes(data))
+            self._held_bytes += size
+            return
+        self._opened().write(data)
 
     def sha256(self) -> bytes:
         """Digest of the dataset so far."""
@@ -129,9 +126,7 @@ class ObjectWriter:
     def finish(self) -> StoredObject:
         """Make the object durable; on return it can be read by name."""
         try:
-            if self._blob is None:
-                self._open()
-            assert self._blob is not None
+            blob = self._opened()
             sha256 = self._whole.digest()
             if self._pieces and self._length % PIECE_BYTES:
                 self._pieces.append(self._piece.digest())
@@ -142,7 +137,7 @@ class ObjectWriter:
                 sha256,
                 tuple(self._pieces) if self._length > PIECE_BYTES else (),
             )
-            self._blob.commit(digests.pack())
+            blob.commit(digests.pack())
         except BaseException:
             self.abort()
             raise
@@ -169,10 +164,13 @@ class ObjectWriter:
                 self._pieces.append(self._piece.digest())
             view = view[room:]
 
-    def _open(self) -> None:
-        self._blob = self._blobs.create(self._name)
-        self._blob.write(b"".join((self._prefix, *self._held)))
-        self._let_go()
+    def _opened(self) -> BlobWriter:
+        """The blob, with what was held written to it."""
+        if self._blob is None:
+            self._blob = self._blobs.create(self._name)
+            self._blob.write(b"".join((self._prefix, *self._held)))
+            self._let_go()
+        return self._blob
 
     def _let_go(self) -> None:
         self._held.clear()

@@ -1,0 +1,160 @@
+"""The only place that chooses adapters and wires them to the services."""
+
+import contextlib
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from node import metrics, workers
+from node.adapters.blobs_files import FileBlobs
+from node.adapters.catalog_postgres.catalog import PostgresCatalog
+from node.adapters.codecs_process import ProcessCodecs
+from node.adapters.passwords_argon2 import Argon2Passwords
+from node.adapters.postgres_embedded import EmbeddedPostgres
+from node.config import Settings
+from node.domain.header import Limits
+from node.domain.model import Level
+from node.ports import Blobs
+from node.services.access import Access, EntityPolicy
+from node.services.archive import Archive
+from node.services.check import Check
+from node.services.collect import Collect
+from node.services.ingest import Ingest
+from node.services.metadata import Metadata
+from node.services.objects import Objects
+from node.services.rebuild import Rebuild
+from node.services.remove import Remove
+from node.services.retrieve import Retrieve
+from node.services.search import Search
+
+
+def extra_tags(settings: Settings) -> dict[Level, tuple[str, ...]]:
+    """The further attributes that the site has configured, by level."""
+    search = settings.search
+    return {Level.STUDY: search.study_tags, Level.SERIES: search.series_tags, Level.IMAGE: search.instance_tags}
+
+
+def open_blobs(settings: Settings) -> Blobs:
+    """The configured store of objects."""
+    objects = settings.objects
+    if objects.kind == "files":
+        return FileBlobs(objects.path or settings.data / "objects", free_bytes_min=objects.free_bytes_min)
+    # python3-rados comes from the distribution and is only needed here
+    from node.adapters.blobs_rados import RadosBlobs
+
+    return RadosBlobs(
+        str(objects.conf), objects.user, objects.pool, operation_seconds=objects.operation_seconds
+    )
+
+
+def open_catalog(settings: Settings) -> PostgresCatalog:
+    """The catalog at `catalog.dsn`."""
+    return PostgresCatalog(
+        settings.catalog.dsn,
+        pool_size=settings.catalog.pool_size,
+        connect_seconds=settings.catalog.connect_seconds,
+        statement_seconds=settings.catalog.statement_seconds,
+        extra_tags=extra_tags(settings),
+        max_results=max(settings.search.max_results, settings.search.dimse_max_results),
+    )
+
+
+def build(settings: Settings) -> Archive:
+    """The archive of one process; `settings.catalog.dsn` must name a server by now."""
+    catalog = open_catalog(settings)
+    blobs = open_blobs(settings)
+    intake = settings.intake
+    objects = Objects(blobs, intake.budget_bytes, intake.spill_bytes)
+    limits = Limits(
+        max_header_bytes=intake.max_header_bytes,
+        max_depth=intake.max_depth,
+        max_elements=intake.max_elements,
+        max_object_bytes=intake.max_object_bytes,
+    )
+    pixels = settings.pixels
+    codecs = ProcessCodecs(pixels.processes, pixels.memory_bytes, pixels.seconds)
+    tags = extra_tags(settings)
+    return Archive(
+        ingest=Ingest(objects, catalog.instances, catalog.audits, limits, tags),
+        search=Search(
+            catalog.searches,
+            max_results=settings.search.max_results,
+            dimse_max_results=settings.search.dimse_max_results,
+            extra_tags=tags,
+        ),
+        retrieve=Retrieve(objects, catalog.instances, catalog.audits, codecs),
+        metadata=Metadata(catalog.instances),
+        remove=Remove(catalog.instances),
+        access=Access(catalog.accounts, catalog.audits, Argon2Passwords(), settings.http.session_seconds),
+        policy=EntityPolicy(catalog.entities, any_calling_ae=settings.dicom.any_calling_ae),
+        objects=objects,
+        catalog=catalog,
+    )
+
+
+def build_check(settings: Settings, archive: Archive) -> Check:
+    """The comparison of catalog and objects."""
+    catalog = archive.catalog
+    return Check(archive.objects, catalog.instances, catalog.audits, settings.intake.grace_seconds)
+
+
+def build_rebuild(archive: Archive) -> Rebuild:
+    """The catalog's restoration from the objects."""
+    return Rebuild(archive.objects, archive.catalog.instances, archive.ingest)
+
+
+def run_workers(settings: Settings, archive: Archive, holder: str, stop: threading.Event) -> None:
+    """The worker process's work until `stop` is set."""
+    catalog = archive.catalog
+    collect = Collect(archive.objects, catalog.instances, catalog.surplus, settings.intake.grace_seconds)
+
+    def seal() -> int:
+        sealed = catalog.audits.seal()
+        events, age_seconds = catalog.audits.unsealed()
+        metrics.AUDIT_UNSEALED.set(events)
+        metrics.AUDIT_UNSEALED_SECONDS.set(age_seconds)
+        return sealed
+
+    def orphans() -> int:
+        collect.orphans()
+        return 0  # the whole store was gone through: rest before the next round
+
+    all_workers = [
+        workers.Worker("seal", seal, rest_seconds=1.0),
+        workers.Worker("settle", lambda: archive.metadata.settle(settings.intake.quiet_seconds, 20), 2.0),
+        workers.Worker("surplus", collect.surplus, rest_seconds=5.0),
+        workers.Worker("orphans", orphans, rest_seconds=3600.0),
+    ]
+    workers.run(all_workers, catalog.leases, holder, stop)
+
+
+# --- The embedded server ---
+
+
+def run_file(settings: Settings) -> Path:
+    """Where a running `stele serve` leaves its resolved settings for its processes and for the command
+    line (readable by its own user only: it holds the embedded server's password)."""
+    return settings.data / "run" / "settings.json"
+
+
+def resolved(path: Path) -> Settings:
+    """Settings from a run file."""
+    return Settings.model_validate(json.loads(path.read_text()))
+
+
+@contextlib.contextmanager
+def with_catalog(settings: Settings) -> Iterator[Settings]:
+    """Settings whose DSN names a server: the configured one, or the embedded one, which is started for
+    the duration unless a `stele serve` on the same data folder has it running."""
+    if settings.catalog.dsn:
+        yield settings
+        return
+    server = EmbeddedPostgres(settings.data / "postgres")
+    running = server.running_dsn()
+    dsn = running or server.start()
+    try:
+        yield settings.model_copy(update={"catalog": settings.catalog.model_copy(update={"dsn": dsn})})
+    finally:
+        if running is None:
+            server.stop()
