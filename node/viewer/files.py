@@ -32,12 +32,18 @@ IMMUTABLE = "public, max-age=31536000, immutable"
 REVALIDATE = "no-cache"
 
 _POLICY = (
-    "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'{scripts}; style-src 'self' 'unsafe-inline'; "
+    "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'{}; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; "
-    "worker-src 'self' blob:; object-src 'self' blob:; frame-src 'self' blob:; media-src 'self' blob:; base-uri 'none'; "
-    "form-action 'self'; frame-ancestors 'self'"
+    "worker-src 'self' blob:; object-src 'self' blob:; frame-src 'self' blob:; media-src 'self' blob:; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
 )
-PAGE_POLICY = _POLICY.format(scripts="")
+PAGE_POLICY = _POLICY.format("")
+# A worker is bound by the policy of its own script. The decoders for JPEG, JPEG-LS and surfaces build their
+# calling code from text, so the workers may evaluate text; the page, which shows names and texts out of
+# images, may not.
+WORKER_POLICY = _POLICY.format(" 'unsafe-eval'")
+_BUNDLE_RUNTIME = b"__webpack_require__.p = "  # in scripts that start an application of their own
+_PAGE_BUNDLE = "app.bundle."
 
 
 @dataclass(frozen=True)
@@ -76,10 +82,12 @@ class ViewerFiles:
             if content_type is None or not path.is_file():
                 continue
             name = path.relative_to(folder).as_posix()
-            self._plain[name] = _describe(path, name, content_type, None)
+            worker = _BUNDLE_RUNTIME in path.read_bytes() and not path.name.startswith(_PAGE_BUNDLE)
+            policy = WORKER_POLICY if worker else PAGE_POLICY
+            self._plain[name] = _describe(path, name, content_type, None, policy)
             packed = path.with_name(path.name + ".gz")
             if packed.is_file():
-                self._gzipped[name] = _describe(packed, name, content_type, "gzip")
+                self._gzipped[name] = _describe(packed, name, content_type, "gzip", policy)
 
     def find(self, url_path: str, accepts_gzip: bool = False) -> ViewerFile | None:
         """The file for a decoded path below /viewer, such as "/" or "/app-config.js"; None means 404.
@@ -98,7 +106,7 @@ class ViewerFiles:
         return (self._gzipped.get(name) if accepts_gzip else None) or self._plain[name]
 
 
-def _describe(path: Path, name: str, content_type: str, encoding: str | None) -> ViewerFile:
+def _describe(path: Path, name: str, content_type: str, encoding: str | None, policy: str) -> ViewerFile:
     data = path.read_bytes()
     return ViewerFile(
         path=path,
@@ -107,5 +115,5 @@ def _describe(path: Path, name: str, content_type: str, encoding: str | None) ->
         encoding=encoding,
         cache_control=IMMUTABLE if name.startswith(DISTRIBUTION_PREFIX) else REVALIDATE,
         etag=f'"{hashlib.sha256(data).hexdigest()[:32]}"',
-        content_security_policy=PAGE_POLICY,
+        content_security_policy=policy,
     )
