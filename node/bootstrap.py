@@ -8,9 +8,11 @@ from pathlib import Path
 
 from node import metrics, workers
 from node.adapters.blobs_files import FileBlobs
+from node.adapters.catalog_postgres import migrate
 from node.adapters.catalog_postgres.catalog import PostgresCatalog
 from node.adapters.codecs_process import ProcessCodecs
 from node.adapters.passwords_argon2 import Argon2Passwords
+from node.adapters.peers_pynetdicom import PynetdicomPeers
 from node.adapters.postgres_embedded import EmbeddedPostgres
 from node.config import Settings
 from node.domain.header import Limits
@@ -32,7 +34,11 @@ from node.services.search import Search
 def extra_tags(settings: Settings) -> dict[Level, tuple[str, ...]]:
     """The further attributes that the site has configured, by level."""
     search = settings.search
-    return {Level.STUDY: search.study_tags, Level.SERIES: search.series_tags, Level.IMAGE: search.instance_tags}
+    return {
+        Level.STUDY: search.study_tags,
+        Level.SERIES: search.series_tags,
+        Level.IMAGE: search.instance_tags,
+    }
 
 
 def open_blobs(settings: Settings) -> Blobs:
@@ -90,7 +96,18 @@ def build(settings: Settings) -> Archive:
         policy=EntityPolicy(catalog.entities, any_calling_ae=settings.dicom.any_calling_ae),
         objects=objects,
         catalog=catalog,
+        codecs=codecs,
     )
+
+
+def migrate_catalog(settings: Settings) -> list[str]:
+    """Bring the schema of `catalog.dsn` up to date; returns the names of what was applied."""
+    return migrate.migrate(settings.catalog.dsn, extra_tags(settings))
+
+
+def open_peers(calling: str) -> PynetdicomPeers:
+    """DICOM peers, called under an AE title of ours."""
+    return PynetdicomPeers(calling)
 
 
 def build_check(settings: Settings, archive: Archive) -> Check:

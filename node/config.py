@@ -7,6 +7,8 @@ Only `node.bootstrap`, the command line and the edges' set-up code read settings
 """
 
 import ipaddress
+import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,6 +19,8 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+
+from node.domain.model import ApplicationEntity
 
 
 class WrongSettings(Exception):
@@ -158,7 +162,9 @@ class Settings(BaseSettings):
     ae_title: AETitle = Field("STELE", description="our own AE title")
     data: Path = Field(Path("/var/lib/stele"), description="folder of the embedded parts and run files")
     demo: bool = Field(False, description="loopback only, any calling AE, no login")
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="debug, info, warning or error"
+    )
     dicom: Dicom = Dicom()
     http: Http = Http()
     catalog: Catalog = Catalog()
@@ -220,3 +226,48 @@ def load(file: Path | None = None, overrides: dict[str, Any] | None = None) -> S
     except ValueError as error:  # a TOML file that does not parse
         raise WrongSettings(f"settings file {file}: {error}") from None
     return settings.for_demo() if settings.demo else settings
+
+
+def check_entity(entity: ApplicationEntity, address: str) -> None:
+    """Raise WrongSettings unless title, address, networks and fingerprint of an AE are well-formed."""
+    wrong = []
+    try:
+        _ae_title(entity.title)
+    except ValueError as error:
+        wrong.append(f"title = {entity.title!r}: {error}")
+    if address and not (entity.host and entity.port and entity.port <= 65535):
+        wrong.append(f"address = {address!r}: write HOST:PORT")
+    for network in entity.sources:
+        try:
+            _network(network)
+        except ValueError as error:
+            wrong.append(f"source = {network!r}: {error}")
+    if entity.certificate and not re.fullmatch("[0-9a-f]{64}", entity.certificate):
+        wrong.append(f"certificate = {entity.certificate!r}: a SHA-256 fingerprint has 64 hexadecimal digits")
+    if wrong:
+        raise WrongSettings("\n".join(wrong))
+
+
+def describe() -> str:
+    """Every setting as a commented TOML file: its meaning, unit and default."""
+    lines = [
+        "# Settings of Stele: the file given by --config or STELE_CONFIG. All values are the defaults.",
+        "",
+    ]
+    sections: list[str] = []
+    for name, info in Settings.model_fields.items():
+        if isinstance(info.default, Section):
+            doc = (type(info.default).__doc__ or "").strip().splitlines()[0]
+            sections += ["", f"# {doc}", f"[{name}]"]
+            for key, inner in type(info.default).model_fields.items():
+                sections.append(_described(key, getattr(info.default, key), inner.description or ""))
+        else:
+            lines.append(_described(name, info.default, info.description or ""))
+    return "\n".join(lines + sections)
+
+
+def _described(name: str, default: Any, description: str) -> str:
+    if default is None:
+        return f"# {name} =   # {description}"
+    value = json.dumps(list(default) if isinstance(default, tuple) else default, default=str)
+    return f"{name} = {value}  # {description}" if description else f"{name} = {value}"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from node.ports import Catalog
+from node.ports import Catalog, Codecs
 from node.services.access import Access, EntityPolicy
 from node.services.ingest import Ingest
 from node.services.metadata import Metadata
@@ -25,8 +25,15 @@ class Archive:
     policy: EntityPolicy
     objects: Objects
     catalog: Catalog
+    codecs: Codecs
 
     def check(self) -> None:
         """Return while catalog and objects answer and take writes; otherwise raise the Refusal."""
         self.catalog.check()
         self.objects.check()
+
+    def close(self) -> None:
+        """Release connections and end the decoders."""
+        self.codecs.close()
+        self.objects.close()
+        self.catalog.close()

@@ -257,6 +257,10 @@ class Objects:
         """Return if objects can be written and read now."""
         self._blobs.check()
 
+    def close(self) -> None:
+        """Release the store's connections."""
+        self._blobs.close()
+
     def _piece(self, stored: StoredObject, number: int, sha256: bytes) -> bytes:
         offset = number * PIECE_BYTES
         return self._checked(stored, offset, min(PIECE_BYTES, stored.dataset_length - offset), sha256)
