@@ -76,7 +76,7 @@ def fetch(build: Path) -> Path:
         raise PreparationFailed("npm is missing (Debian package npm)")
     for name in ("package.json", "package-lock.json"):
         shutil.copy(HERE / name, build / name)
-    command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"]
+    command = [npm, "ci", "--ignore-scripts", "--prefer-offline", "--no-audit", "--no-fund"]
     try:
         done = subprocess.run(  # noqa: S603 - a fixed command, found on PATH
             command, cwd=build, capture_output=True, text=True, timeout=NPM_SECONDS, check=False
