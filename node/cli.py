@@ -116,6 +116,9 @@ def serve(
 @app.command(hidden=True)
 def process(role: str, file: Path) -> None:
     """One process of a running `stele serve` (started by its supervisor)."""
+    from node.supervisor import die_with_parent
+
+    die_with_parent()
     settings = bootstrap.resolved(file)
     logs.set_up(settings.log_level, role)
     if role == "web":

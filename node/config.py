@@ -60,7 +60,7 @@ class Section(BaseModel):
 class Dicom(Section):
     """The DICOM listener."""
 
-    host: str = Field("0.0.0.0", description="address to listen on")
+    host: str = Field("0.0.0.0", description="address to listen on")  # noqa: S104 - a server
     port: Port = Field(11112, description="plain DICOM")
     tls_port: Port | None = Field(None, description="DICOM TLS (PS3.15 B.9 BCP 195), none if unset")
     tls_certificate: Path | None = Field(None, description="PEM chain of the TLS listener")
@@ -84,7 +84,7 @@ class Dicom(Section):
 class Http(Section):
     """The web server."""
 
-    host: str = Field("0.0.0.0", description="address to listen on")
+    host: str = Field("0.0.0.0", description="address to listen on")  # noqa: S104 - a server
     port: Port = Field(8042, description="DICOMweb, viewer, accounts, metrics")
     proxies: tuple[Network, ...] = Field((), description="networks that must speak PROXY protocol")
     workers: int = Field(1, ge=1, le=64, description="processes")
@@ -199,8 +199,8 @@ class Settings(BaseSettings):
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Command line, environment, TOML file, defaults."""
         toml = cls.model_config.get("toml_file")
@@ -216,12 +216,12 @@ def load(file: Path | None = None, overrides: dict[str, Any] | None = None) -> S
     try:
         settings: Settings = chosen(**(overrides or {}))
     except ValidationError as error:
-        lines = [
-            f"{'.'.join(str(part) for part in wrong['loc']) or 'settings'} = {wrong['input']!r}: {wrong['msg']}"
-            if wrong["loc"]
-            else f"settings: {wrong['msg']}"
-            for wrong in error.errors(include_url=False)
-        ]
+        lines = []
+        for wrong in error.errors(include_url=False):
+            name = ".".join(str(part) for part in wrong["loc"])
+            lines.append(
+                f"{name} = {wrong['input']!r}: {wrong['msg']}" if name else f"settings: {wrong['msg']}"
+            )
         raise WrongSettings("\n".join(lines)) from None
     except ValueError as error:  # a TOML file that does not parse
         raise WrongSettings(f"settings file {file}: {error}") from None

@@ -89,9 +89,7 @@ class Supervisor:
 
     def _start(self, child: _Child, file: Path) -> None:
         command = [sys.executable, "-m", "node.cli", "process", child.role, str(file)]
-        child.process = subprocess.Popen(  # noqa: S603 - our own program
-            command, preexec_fn=_die_with_parent, stdin=subprocess.DEVNULL
-        )
+        child.process = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603 - our own program
         child.started_at = time.monotonic()
 
     def _died(self, child: _Child, code: int, now: float) -> None:
@@ -117,8 +115,12 @@ class Supervisor:
                 process.wait()
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Ask the kernel to send SIGTERM to this process when its supervisor is gone."""
+    supervisor = os.getppid()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != supervisor:  # it went in between
+        raise SystemExit("the supervisor is gone")
 
 
 def _write_private(file: Path, text: str) -> None:

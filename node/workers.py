@@ -51,7 +51,7 @@ def _loop(worker: Worker, leases: Leases, holder: str, stop: threading.Event) ->
             metrics.WORKER_FAILURES.labels(worker.name).inc()
             log.warning("worker waits", worker=worker.name, reason=refusal.reason.value)
             rest_seconds = RETRY_SECONDS
-        except Exception:  # noqa: BLE001 - one worker's fault must not end the others
+        except Exception:  # one worker's fault must not end the others
             metrics.WORKER_FAILURES.labels(worker.name).inc()
             log.exception("worker failed", worker=worker.name)
             rest_seconds = RETRY_SECONDS

@@ -1,0 +1,1 @@
+"""Cluster tooling: topology, rendering of configuration, operations."""
