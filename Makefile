@@ -1,0 +1,59 @@
+# The two commands: `make run` (an archive with a real study in it) and `make test` (everything).
+# All the others are parts of these. See README.md.
+
+PYTHON ?= /usr/bin/python3
+VENV := .venv
+BIN := $(VENV)/bin
+CACHE := $(CURDIR)/.cache
+VIEWER := $(CACHE)/viewer
+JUNIT ?=
+
+export STELE_VIEWER__PATH := $(VIEWER)
+
+.PHONY: run test install install-test lint bench lock clean
+
+run: install ## The archive on embedded defaults, a real study, the viewer's address
+	$(BIN)/python -m tests.demo
+
+install: $(VENV)/.installed $(VIEWER)/.prepared ## Debian packages, the virtual environment, the viewer
+
+install-test: install $(VENV)/.installed-test ## And what the tests need
+	$(BIN)/python -m tests.corpus fetch
+
+test: install-test lint ## Every test; as root nothing may be skipped for a missing part
+	STELE_TEST_REQUIRE_ALL=$(if $(filter 0,$(shell id -u)),1,0) $(BIN)/pytest $(JUNIT)
+
+lint: install-test ## Style, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: install-test ## Side by side with DCMTK, pynetdicom and Orthanc, as ratios
+	$(BIN)/python -m tests.bench
+
+lock: ## Resolve the dependencies anew
+	$(BIN)/pip install -q uv
+	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header --upgrade \
+		pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header --upgrade \
+		pyproject.toml --group dev -o requirements-dev.lock
+
+clean: ## Remove all that make has made
+	rm -rf $(VENV) $(CACHE) .stele
+
+$(VENV)/.installed: node/debian-packages.txt requirements.lock pyproject.toml
+	.ci/install-packages node/debian-packages.txt
+	$(PYTHON) -m venv --system-site-packages $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps -e .
+	touch $@
+
+$(VENV)/.installed-test: tests/debian-packages.txt requirements-dev.lock $(VENV)/.installed
+	.ci/install-packages tests/debian-packages.txt
+	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	touch $@
+
+$(VIEWER)/.prepared: node/viewer/package-lock.json node/viewer/prepare.py $(VENV)/.installed
+	$(BIN)/python -m node.viewer.prepare $(VIEWER)
+	touch $@
