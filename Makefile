@@ -13,6 +13,7 @@ export STELE_VIEWER__PATH := $(VIEWER)
 .PHONY: run test install install-test lint bench lock clean
 
 run: install ## The archive on embedded defaults, a real study, the viewer's address
+	.ci/install-packages tests/demo-packages.txt
 	$(BIN)/python -m tests.demo
 
 install: $(VENV)/.installed $(VIEWER)/.prepared ## Debian packages, the virtual environment, the viewer
@@ -50,7 +51,7 @@ $(VENV)/.installed: node/debian-packages.txt requirements.lock pyproject.toml
 	touch $@
 
 $(VENV)/.installed-test: tests/debian-packages.txt requirements-dev.lock $(VENV)/.installed
-	.ci/install-packages tests/debian-packages.txt
+	.ci/install-packages tests/debian-packages.txt tests/demo-packages.txt
 	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	touch $@
 

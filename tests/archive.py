@@ -64,7 +64,11 @@ def start_archive(
     command += ["--dicom-port", str(dicom_port), "--http-port", str(http_port), *arguments]
     with (data / "log").open("ab") as log:
         process = subprocess.Popen(
-            command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env={**os.environ, **(environment or {})}
+            command,
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **(environment or {})},
         )
     archive = Archive(data, dicom_port, http_port, process)
     try:

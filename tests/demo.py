@@ -4,14 +4,14 @@ The archive keeps its data in `.stele` beside the Makefile, so that it is still 
 brain MR out of Debian's mricron-data is turned into DICOM and sent by C-STORE like any modality would.
 """
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from pathlib import Path
-
-import requests
 
 from tests.support import wait_until
 
@@ -50,14 +50,16 @@ def main() -> int:
 def ready() -> bool:
     """Whether the archive serves."""
     try:
-        return requests.get(f"{WEB}/health/ready", timeout=2).ok
-    except requests.RequestException:
+        with urllib.request.urlopen(f"{WEB}/health/ready", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
         return False
 
 
 def where_to_look() -> str:
     """The addresses, with the study that was loaded."""
-    studies = requests.get(f"{WEB}/dicom-web/studies", timeout=30).json()
+    with urllib.request.urlopen(f"{WEB}/dicom-web/studies", timeout=30) as answer:
+        studies = json.load(answer)
     lines = ["", "The archive is running. Studies in it:"]
     for study in studies:
         uid = study["0020000D"]["Value"][0]

@@ -6,8 +6,6 @@ import socket
 import time
 from collections.abc import Callable
 
-import pytest
-
 
 def require(*programs: str, needs_root: bool = False) -> None:
     """Skip the calling test if a program or root is missing, or fail it where all must be there.
@@ -15,6 +13,8 @@ def require(*programs: str, needs_root: bool = False) -> None:
     `make test` installs every program and sets STELE_TEST_REQUIRE_ALL=1 when it runs as root, so that
     nothing is skipped unseen.
     """
+    import pytest  # here only, so that `make run` does without the test dependencies
+
     missing = [program for program in programs if shutil.which(program) is None]
     if needs_root and os.geteuid() != 0:
         missing.append("root")
