@@ -6,14 +6,13 @@ the adapter's configuration, and raises `Refusal` (UNAVAILABLE, STORE_FULL, CORR
 the outside says no.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Protocol
 
 from node.domain.model import (
     Account,
     Admission,
     ApplicationEntity,
-    Attributes,
     AuditEvent,
     InstanceRecord,
     Lease,
@@ -22,7 +21,7 @@ from node.domain.model import (
     StoredInstance,
     StoredObject,
 )
-from node.domain.query import Query
+from node.domain.query import Hit, Query
 
 # --- Objects -------------------------------------------------------------------------------------
 
@@ -133,17 +132,18 @@ class Instances(Protocol):
 class Searches(Protocol):
     """The catalog's queries."""
 
-    def search(self, query: Query, event: AuditEvent) -> Iterator[Attributes]:
-        """Results in DICOM JSON with all standard and computed attributes of the level and above.
+    def search(self, query: Query, event: AuditEvent) -> Generator[Hit, None, None]:
+        """Results with all kept attributes of the level and above and the computed ones asked for.
 
-        The audit event is written in the transaction that reads. Closing the iterator ends the query.
-        Includes (PS3.4 C.3.4, PS3.18 6.7.1.2): ModalitiesInStudy, NumberOfPatientRelated…,
-        NumberOfStudyRelated…, NumberOfSeriesRelatedInstances, SOPClassesInStudy,
-        InstanceAvailability.
+        The audit event is written in the transaction that reads the first of them. Results are read in
+        batches, and between two batches nothing is held, so that a slow reader costs nothing and closing
+        the generator ends the query. Computed attributes are PS3.4 section C.3.4's; see
+        `node.domain.query.COMPUTED`. InstanceAvailability is always there. Refusal(INVALID_QUERY) if
+        `after` is not a cursor.
         """
 
-    def as_of(self) -> str:
-        """A marker for `Query.as_of`: what is committed now is in, what comes later is not."""
+    def count(self, query: Query, at_most: int) -> int:
+        """How many results there are, counted up to `at_most`; limit and offset do not apply."""
 
 
 class Audits(Protocol):
