@@ -5,7 +5,6 @@ reach any other file, whatever its path holds.
 """
 
 import hashlib
-import sys
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -61,11 +60,6 @@ class ViewerFile:
     etag: str
     """Strong entity tag in quotes, different for each encoding."""
     content_security_policy: str
-
-
-def installed_folder() -> Path:
-    """Where set-up puts the viewer unless told otherwise: in the virtual environment of the node."""
-    return Path(sys.prefix) / "share" / "stele" / "viewer"
 
 
 class ViewerFiles:

@@ -1,4 +1,4 @@
-"""Prepare the viewer: `python -m node.viewer.prepare [DESTINATION]`.
+"""Prepare the viewer: `python -m node.viewer.prepare DESTINATION`.
 
 Takes OHIF's built distribution out of its npm package, whose version and SHA-512 package-lock.json pins,
 and makes of it the folder that the node serves under /viewer:
@@ -25,7 +25,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from node.viewer.files import COMPRESSIBLE, DISTRIBUTION_PREFIX, STAMP, installed_folder
+from node.viewer.files import COMPRESSIBLE, DISTRIBUTION_PREFIX, STAMP
 
 HERE = Path(__file__).parent
 NPM_SECONDS = 900
@@ -169,7 +169,7 @@ def prepare(destination: Path) -> bool:
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m node.viewer.prepare", description="Prepare the viewer.")
-    parser.add_argument("destination", nargs="?", type=Path, default=installed_folder())
+    parser.add_argument("destination", type=Path, help="folder to make or bring up to date")
     destination: Path = parser.parse_args(arguments).destination.absolute()
     try:
         made = prepare(destination)
