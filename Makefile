@@ -22,7 +22,7 @@ install-test: install $(VENV)/.installed-test ## And what the tests need
 	$(BIN)/python -m tests.corpus fetch
 
 test: install-test lint ## Every test; as root nothing may be skipped for a missing part
-	STELE_TEST_REQUIRE_ALL=$(if $(filter 0,$(shell id -u)),1,0) $(BIN)/pytest $(JUNIT)
+	.ci/isolated env STELE_TEST_REQUIRE_ALL=$(if $(filter 0,$(shell id -u)),1,0) $(BIN)/pytest $(JUNIT)
 
 lint: install-test ## Style, types, import rules
 	$(BIN)/ruff check .
@@ -31,7 +31,7 @@ lint: install-test ## Style, types, import rules
 	$(BIN)/lint-imports
 
 bench: install-test ## Side by side with DCMTK, pynetdicom and Orthanc, as ratios
-	$(BIN)/python -m tests.bench
+	.ci/isolated $(BIN)/python -m tests.bench
 
 lock: ## Resolve the dependencies anew
 	$(BIN)/pip install -q uv
