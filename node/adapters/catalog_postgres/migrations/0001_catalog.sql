@@ -6,59 +6,65 @@
 -- would lock the parent row in every insert. Instead every admission holds a shared advisory lock on its
 -- study, and a removal holds it exclusively (see instances.py); `stele check` looks for orphans.
 --
+-- UIDs and codes are compared byte by byte (COLLATE "C"), whatever the server's language: that is what
+-- DICOM means by equal and by order, and it lets a plain index serve prefixes.
+--
 -- `attributes` columns hold the level's kept attributes in the DICOM JSON model (PS3.18 annex F); the
 -- plain columns beside them exist only to be matched and sorted by.
 
 CREATE TABLE patients (
     patient_pk bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     -- Patient ID and its issuer, or the Study Instance UID where a dataset has no Patient ID
-    patient_key text NOT NULL UNIQUE,
-    patient_id text NOT NULL,
-    issuer text NOT NULL,
-    name text NOT NULL,            -- normalised for matching (node.domain.names.search_text)
+    patient_key text COLLATE "C" NOT NULL UNIQUE,
+    patient_id text COLLATE "C" NOT NULL,
+    issuer text COLLATE "C" NOT NULL,
+    name text COLLATE "C" NOT NULL,            -- normalised for matching (node.domain.names.search_text)
     name_sounds text[] NOT NULL,   -- phonetic codes (node.domain.names.phonetic)
-    birth_date text NOT NULL,      -- YYYYMMDD
-    sex text NOT NULL,
+    birth_date text COLLATE "C" NOT NULL,      -- YYYYMMDD
+    sex text COLLATE "C" NOT NULL,
     attributes jsonb NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now()
 );
 
 CREATE TABLE studies (
     study_pk bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    study_uid text NOT NULL UNIQUE,
+    study_uid text COLLATE "C" NOT NULL UNIQUE,
     patient_pk bigint NOT NULL REFERENCES patients,
-    study_date text NOT NULL,      -- YYYYMMDD
-    study_time text NOT NULL,      -- HHMMSS.FFFFFF, without trailing zeros
-    accession_number text NOT NULL,
-    study_id text NOT NULL,
-    description text NOT NULL,     -- normalised
-    referring_physician text NOT NULL, -- normalised
+    study_date text COLLATE "C" NOT NULL,      -- YYYYMMDD
+    study_time text COLLATE "C" NOT NULL,      -- HHMMSS.FFFFFF, without trailing zeros
+    accession_number text COLLATE "C" NOT NULL,
+    study_id text COLLATE "C" NOT NULL,
+    description text COLLATE "C" NOT NULL,     -- normalised
+    referring_physician text COLLATE "C" NOT NULL, -- normalised
     attributes jsonb NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now()
 );
 
 CREATE TABLE series (
     series_pk bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    series_uid text NOT NULL UNIQUE,
+    series_uid text COLLATE "C" NOT NULL UNIQUE,
     study_pk bigint NOT NULL REFERENCES studies,
-    modality text NOT NULL,
+    modality text COLLATE "C" NOT NULL,
     series_number bigint,
     attributes jsonb NOT NULL,
+    -- Whether series_metadata is current. The one column that changes: the first instance after a
+    -- preparation clears it, all that follow find it cleared and touch nothing.
+    prepared boolean NOT NULL DEFAULT false,
     created_at timestamptz NOT NULL DEFAULT now()
 );
 
 CREATE TABLE instances (
     instance_pk bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    sop_instance_uid text NOT NULL UNIQUE,
+    sop_instance_uid text COLLATE "C" NOT NULL UNIQUE,
     series_pk bigint NOT NULL,
     study_pk bigint NOT NULL,
-    sop_class_uid text NOT NULL,
-    transfer_syntax_uid text NOT NULL,
+    sop_class_uid text COLLATE "C" NOT NULL,
+    transfer_syntax_uid text COLLATE "C" NOT NULL,
     instance_number bigint,
     number_of_frames integer NOT NULL,
     attributes jsonb NOT NULL,
     header bytea NOT NULL,         -- packed header (node.domain.header), already compressed
-    object_name text NOT NULL UNIQUE,
+    object_name text COLLATE "C" NOT NULL UNIQUE,
     prefix_length integer NOT NULL,
     dataset_length bigint NOT NULL,
     sha256 bytea NOT NULL,
@@ -70,10 +76,11 @@ ALTER TABLE instances ALTER COLUMN header SET STORAGE EXTERNAL;
 CREATE INDEX instances_series ON instances (series_pk, instance_pk);
 CREATE INDEX instances_study ON instances (study_pk, instance_pk);
 CREATE INDEX series_study ON series (study_pk);
+CREATE INDEX series_unprepared ON series (series_pk) WHERE NOT prepared;
 CREATE INDEX studies_patient ON studies (patient_pk);
 
 CREATE TABLE series_metadata (
-    series_uid text PRIMARY KEY,
+    series_uid text COLLATE "C" PRIMARY KEY,
     version text NOT NULL,
     metadata bytea NOT NULL,       -- gzip of the JSON array that WADO-RS returns
     prepared_at timestamptz NOT NULL DEFAULT now()
@@ -120,6 +127,7 @@ CREATE TABLE sessions (
     name text NOT NULL REFERENCES accounts ON DELETE CASCADE,
     expires_at timestamptz         -- none: a machine's token, until revoked
 );
+CREATE INDEX sessions_name ON sessions (name);
 
 CREATE TABLE entities (
     title text PRIMARY KEY,
