@@ -250,22 +250,24 @@ class ProcessCodecs:
 
     def _take(self) -> _Decoder:
         """An idle decoder that still lives, or a new one."""
+        reply: _Reply = queue.SimpleQueue()
         while True:
             with self._lock:
                 self._check_open()
                 decoder = self._idle.pop() if self._idle else None
-                if decoder is not None:
-                    self._lent.add(decoder)
-                elif self._starter is None:
-                    self._starter = threading.Thread(target=self._start_and_reap, name="codecs", daemon=True)
-                    self._starter.start()
-            if decoder is None:
-                break
+                if decoder is None:
+                    # Under the lock, so that `close` cannot end the starter before it has seen this.
+                    self._wanted.put(reply)
+                    if self._starter is None:
+                        self._starter = threading.Thread(
+                            target=self._start_and_reap, name="codecs", daemon=True
+                        )
+                        self._starter.start()
+                    break
+                self._lent.add(decoder)
             if decoder.process.poll() is None:
                 return decoder
             self._give_back(decoder, sound=False)
-        reply: _Reply = queue.SimpleQueue()
-        self._wanted.put(reply)
         try:
             started = reply.get(timeout=_WARM_SECONDS + self._seconds)
         except queue.Empty:

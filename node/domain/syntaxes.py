@@ -54,8 +54,17 @@ class Syntax:
     retired: bool = False
 
 
-def _native(uid: str, name: str, **differs: bool) -> Syntax:
-    return Syntax(uid, name, encapsulated=False, **differs)
+def _native(
+    uid: str,
+    name: str,
+    *,
+    explicit: bool = True,
+    big_endian: bool = False,
+    deflated: bool = False,
+    video: bool = False,
+    retired: bool = False,
+) -> Syntax:
+    return Syntax(uid, name, OCTET_STREAM, False, False, explicit, big_endian, deflated, video, retired)
 
 
 def _video(suffix: str, name: str, media_type: str) -> Syntax:

@@ -14,7 +14,7 @@ from PIL import Image as Pillow
 
 from node.adapters.decoder import codestreams, sandbox
 from node.adapters.decoder.image import Image
-from node.adapters.decoder.part10 import read
+from node.adapters.decoder.part10 import read, refuse
 from node.adapters.decoder.render import Order, render
 from node.adapters.decoder.transcode import transcode
 from node.domain.errors import Refusal
@@ -74,6 +74,8 @@ def _perform(order: dict[str, Any], data: memoryview, max_bytes: int) -> Iterabl
         return transcode(part10, order["target"], max_bytes)
     if order["job"] == "frames":
         image = Image(part10, max_bytes)
+        if len(order["frames"]) * image.geometry.decoded_frame_bytes > max_bytes:
+            raise refuse("frames are over the memory limit")
         return (image.native(frame - 1) for frame in order["frames"])
     window, viewport, region = (
         tuple(order[name]) if order[name] else None for name in ("window", "viewport", "region")
@@ -84,7 +86,7 @@ def _perform(order: dict[str, Any], data: memoryview, max_bytes: int) -> Iterabl
         window,
         viewport,
         region,
-        order["quality"],  # type: ignore[arg-type]
+        order["quality"],
     )
     return [render(part10, wanted, max_bytes)]
 

@@ -7,6 +7,7 @@ Pixel Representation ask for.
 import contextlib
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import imagecodecs
@@ -20,6 +21,9 @@ from node.adapters.decoder.part10 import refuse
 from node.domain import syntaxes as ts
 
 Array = NDArray[Any]
+Buffer = bytes | bytearray
+
+BASELINE_QUALITY = 90  # of the one lossy encoder (libjpeg's scale)
 
 _JPEG = {ts.JPEG_BASELINE, ts.JPEG_EXTENDED, ts.JPEG_LOSSLESS, ts.JPEG_LOSSLESS_SV1}
 _JPEG_LOSSY = {ts.JPEG_BASELINE, ts.JPEG_EXTENDED}
@@ -28,6 +32,8 @@ _JPEG_2000 = {ts.JPEG_2000_LOSSLESS, ts.JPEG_2000}
 _HTJ2K = {ts.HTJ2K_LOSSLESS, ts.HTJ2K_LOSSLESS_RPCL, ts.HTJ2K}
 _JPEG_XL = {ts.JPEG_XL_LOSSLESS, ts.JPEG_XL_RECOMPRESSION, ts.JPEG_XL}
 _RAW = {ts.ENCAPSULATED_UNCOMPRESSED, ts.DEFLATED_FRAMES}
+
+_RGB: dict[str, Any] = {"colorspace": "RGB", "outcolorspace": "RGB"}
 
 RAW_FRAMES = frozenset(_RAW)  # frames in these are native bytes, as they are or deflated
 
@@ -109,17 +115,17 @@ def _decode_jpeg(data: bytes, geometry: Geometry, told: headers.Claim) -> Array:
     many files say RGB and hold YCbCr, or the reverse.
     """
     if geometry.samples == 1:
-        colours: dict[str, str] = {}
+        colours: dict[str, Any] = {}
     elif told.lossless:
-        colours = {"colorspace": "RGB", "outcolorspace": "RGB"}
+        colours = _RGB
     else:
         ycbcr = told.ycbcr if told.ycbcr is not None else geometry.photometric != "RGB"
         colours = {"colorspace": "YCBCR" if ycbcr else "RGB", "outcolorspace": "RGB"}
-    if not told.lossless:
-        return np.asarray(imagecodecs.jpeg8_decode(data, **colours))
     try:
         return np.asarray(imagecodecs.jpeg8_decode(data, **colours))
     except imagecodecs.Jpeg8Error:
+        if not told.lossless:
+            raise
         return np.asarray(imagecodecs.jpegsof3_decode(data))  # reads some streams that are not quite right
 
 
@@ -148,10 +154,37 @@ def encoded_photometric(uid: str, photometric: str, samples: int) -> str:
     return photometric
 
 
-def encode(uid: str, array: Array, geometry: Geometry, photometric: str, quality: int = 90) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A frame to encode: its array, its dataset's geometry, and the array's own colours."""
+
+    array: Array
+    geometry: Geometry
+    photometric: str
+
+    @property
+    def precision(self) -> int:
+        """Bits Stored, or Bits Allocated if some value needs more (old overlays in the high bits)."""
+        low, high, stored = int(self.array.min()), int(self.array.max()), self.geometry.stored
+        if self.geometry.signed:
+            fits = -(1 << (stored - 1)) <= low and high < 1 << (stored - 1)
+        else:
+            fits = high < 1 << stored
+        return stored if fits else self.geometry.allocated
+
+    def unsigned(self, precision: int) -> Array:
+        """Two's complement in `precision` bits, for codecs that only know unsigned numbers."""
+        if self.array.dtype.kind == "u":
+            return self.array
+        plain = self.array.view(f"u{self.array.dtype.itemsize}")
+        return np.asarray(plain & np.array((1 << precision) - 1, plain.dtype))
+
+
+def encode(uid: str, frame: Frame) -> bytes:
     """Encode a frame; Refusal NOT_ACCEPTABLE if the syntax cannot hold it."""
+    geometry = frame.geometry
     if uid == ts.RLE_LOSSLESS:
-        little = np.ascontiguousarray(array).tobytes()
+        little = frame.array.tobytes()
         return bytes(
             rle.encode_frame(
                 little, geometry.rows, geometry.columns, geometry.samples, geometry.allocated, "<"
@@ -162,95 +195,73 @@ def encode(uid: str, array: Array, geometry: Geometry, photometric: str, quality
     if geometry.samples not in (1, 3):
         raise refuse("samples per pixel other than 1 and 3")
     try:
-        return _ENCODERS[uid](array, geometry, photometric, quality)
+        return bytes(_ENCODERS[uid](frame))
     except (ValueError, RuntimeError) as error:
         raise refuse(f"frame cannot be encoded ({type(error).__name__})") from error
 
 
-def _precision(array: Array, geometry: Geometry) -> int:
-    """Bits Stored, or Bits Allocated if some value needs more (old overlays in the high bits)."""
-    low, high = int(array.min()), int(array.max())
-    stored = geometry.stored
-    limits = (-(1 << stored - 1), (1 << stored - 1) - 1) if geometry.signed else (0, (1 << stored) - 1)
-    return stored if limits[0] <= low and high <= limits[1] else geometry.allocated
-
-
-def _unsigned(array: Array, precision: int) -> Array:
-    """Two's complement in `precision` bits, for codecs that only know unsigned numbers."""
-    if array.dtype.kind == "u":
-        return array
-    plain = array.view(f"u{array.dtype.itemsize}")
-    return plain & np.array((1 << precision) - 1, plain.dtype)
-
-
-def _encode_jpeg_2000(array: Array, geometry: Geometry, photometric: str, quality: int) -> bytes:
-    encoded = imagecodecs.jpeg2k_encode(
-        array,
+def _encode_jpeg_2000(frame: Frame) -> Buffer:
+    return imagecodecs.jpeg2k_encode(
+        frame.array,
         level=0,
         codecformat="J2K",
         reversible=True,
         numthreads=1,
-        bitspersample=_precision(array, geometry),
-        mct=photometric == "RGB",
+        bitspersample=frame.precision,
+        mct=frame.photometric == "RGB",
     )
-    return bytes(encoded)
 
 
-def _encode_htj2k(array: Array, geometry: Geometry, photometric: str, quality: int) -> bytes:
+def _encode_htj2k(frame: Frame) -> Buffer:
     """RPCL order with tile-part lengths, smallest resolution at most 64 pixels (PS3.5 section A.4.4)."""
-    larger = max(geometry.rows, geometry.columns)
-    resolutions = max(1, min(32, ((larger - 1) // 64).bit_length()))
-    colours = geometry.samples == 3
-    if colours and photometric != "RGB":
-        planes = np.ascontiguousarray(array.transpose(2, 0, 1))
-        return bytes(
-            imagecodecs.htj2k_encode(
-                planes, reversible=True, rgb=False, planar=True, tlm=True, resolutions=resolutions
-            )
-        )
-    return bytes(
-        imagecodecs.htj2k_encode(array, reversible=True, rgb=colours, tlm=True, resolutions=resolutions)
+    larger = max(frame.geometry.rows, frame.geometry.columns)
+    resolutions = max(1, ((larger - 1) // 64).bit_length())
+    array, colours = frame.array, frame.photometric == "RGB"
+    planar = array.ndim == 3 and not colours
+    if planar:
+        array = np.ascontiguousarray(array.transpose(2, 0, 1))
+    return imagecodecs.htj2k_encode(
+        array, reversible=True, rgb=colours, planar=planar or None, tlm=True, resolutions=resolutions
     )
 
 
-def _encode_jpeg_ls(array: Array, geometry: Geometry, photometric: str, quality: int) -> bytes:
+def _encode_jpeg_ls(frame: Frame) -> Buffer:
     """Without the SPIFF header that the encoder puts first; DICOM's codestream begins with its frame."""
-    data = bytes(imagecodecs.jpegls_encode(_unsigned(array, geometry.allocated)))
+    data = bytes(imagecodecs.jpegls_encode(frame.unsigned(frame.geometry.allocated)))
     offset = 2
     while data[offset : offset + 2] == b"\xff\xe8":
         offset += 2 + int.from_bytes(data[offset + 2 : offset + 4], "big")
-        if data[offset : offset + 2] == b"\xff\xd8":  # inside the SPIFF directory's end
-            offset += 2
     return data[:2] + data[offset:]
 
 
-def _encode_jpeg_lossless(array: Array, geometry: Geometry, photometric: str, quality: int) -> bytes:
-    precision = max(2, _precision(array, geometry))
-    colours = {"colorspace": "RGB", "outcolorspace": "RGB"} if geometry.samples == 3 else {}
-    return bytes(
-        imagecodecs.jpeg8_encode(
-            _unsigned(array, precision), lossless=True, predictor=1, bitspersample=precision, **colours
-        )
+def _encode_jpeg_lossless(frame: Frame) -> Buffer:
+    precision = max(2, frame.precision)
+    colours = _RGB if frame.geometry.samples == 3 else {}
+    return imagecodecs.jpeg8_encode(
+        frame.unsigned(precision), lossless=True, predictor=1, bitspersample=precision, **colours
     )
 
 
-def _encode_jpeg_xl(array: Array, geometry: Geometry, photometric: str, quality: int) -> bytes:
-    if geometry.samples == 3 and photometric != "RGB":
+def _encode_jpeg_xl(frame: Frame) -> Buffer:
+    if frame.geometry.samples == 3 and frame.photometric != "RGB":
         raise refuse("JPEG XL holds grey or RGB only")
-    return bytes(imagecodecs.jpegxl_encode(_unsigned(array, geometry.allocated), lossless=True, numthreads=1))
+    return imagecodecs.jpegxl_encode(frame.unsigned(frame.geometry.allocated), lossless=True, numthreads=1)
 
 
-def _encode_jpeg_baseline(array: Array, geometry: Geometry, photometric: str, quality: int) -> bytes:
+def _encode_jpeg_baseline(frame: Frame) -> Buffer:
+    geometry, photometric = frame.geometry, frame.photometric
     if geometry.allocated != 8 or geometry.signed or photometric not in _BASELINE_PHOTOMETRIC:
         raise refuse("baseline JPEG holds unsigned 8-bit grey or colour")
     if geometry.samples == 1:
-        return bytes(imagecodecs.jpeg8_encode(array, quality))
-    colours = {"colorspace": "RGB" if photometric == "RGB" else "YCBCR", "outcolorspace": "YCBCR"}
-    return bytes(imagecodecs.jpeg8_encode(array, quality, subsampling="422", **colours))
+        return imagecodecs.jpeg8_encode(frame.array, BASELINE_QUALITY)
+    source = "RGB" if photometric == "RGB" else "YCBCR"
+    return imagecodecs.jpeg8_encode(
+        frame.array, BASELINE_QUALITY, subsampling="422", colorspace=source, outcolorspace="YCBCR"
+    )
 
 
 _BASELINE_PHOTOMETRIC = ("MONOCHROME1", "MONOCHROME2", "RGB", "YBR_FULL")
-_ENCODERS: dict[str, Callable[[Array, Geometry, str, int], bytes]] = {
+_ENCODERS: dict[str, Callable[[Frame], Buffer]] = {
     **dict.fromkeys(_JPEG_2000, _encode_jpeg_2000),
     **dict.fromkeys(_HTJ2K, _encode_htj2k),
     ts.JPEG_LS_LOSSLESS: _encode_jpeg_ls,
@@ -262,7 +273,7 @@ _ENCODERS: dict[str, Callable[[Array, Geometry, str, int], bytes]] = {
 }
 
 
-def inflate(data: bytes, max_bytes: int) -> bytes:
+def inflate(data: bytes | memoryview, max_bytes: int) -> bytes:
     """A frame of Deflated Image Frame Compression (PS3.5 section A.4.13)."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
@@ -282,6 +293,6 @@ def warm_up() -> None:
     array = np.arange(64, dtype="<u1").reshape(8, 8)
     geometry = Geometry(8, 8, 1, 1, 8, 8, False, "MONOCHROME2", False, False)
     for uid in (*_ENCODERS, ts.RLE_LOSSLESS):
-        decode(uid, encode(uid, array, geometry, "MONOCHROME2"), geometry)
+        decode(uid, encode(uid, Frame(array, geometry, "MONOCHROME2")), geometry)
     with contextlib.suppress(ValueError, RuntimeError):
         imagecodecs.jpegsof3_decode(b"")

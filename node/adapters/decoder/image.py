@@ -126,7 +126,7 @@ def _frames(part10: Part10, fragments: list[memoryview], frames: int) -> list[li
         raise refuse("fewer fragments than frames")
     offsets = _offsets(part10, bytes(table))
     if len(offsets) != frames:
-        starts = [fragment[:2] in (b"\xff\xd8", b"\xff\x4f", b"\xff\x0a") for fragment in fragments]
+        starts = [bytes(fragment[:2]) in (b"\xff\xd8", b"\xff\x4f", b"\xff\x0a") for fragment in fragments]
         if sum(starts) != frames or not starts[0]:
             raise refuse("frames cannot be told apart")
         firsts = [index for index, start in enumerate(starts) if start]

@@ -128,11 +128,10 @@ class _Reader:
         if length != UNDEFINED and offset + length > end:
             raise refuse(f"element {tag:08x} is longer than what holds it")
         element = Element(tag, vr)
-        if (length == UNDEFINED and vr in (b"OB", b"OW")) or (
-            not vr and length == UNDEFINED and tag == PIXEL_DATA
-        ):
+        unlimited = length == UNDEFINED
+        if unlimited and (vr in (b"OB", b"OW") or (not vr and tag == PIXEL_DATA)):
             element.fragments, offset = self.fragments(offset, end)
-        elif vr == b"SQ" or length == UNDEFINED or (not vr and _vr_of(tag) == b"SQ"):
+        elif vr == b"SQ" or unlimited or (not vr and _vr_of(tag) == b"SQ"):
             offset = self.sequence(element, offset, length, end, depth)
         else:
             # Pixel data stays as it is: how wide its numbers are depends on Bits Allocated, not on the VR.
@@ -228,7 +227,7 @@ class Part10:
 
 def read(data: memoryview, max_bytes: int) -> Part10:
     """Parse a Part 10 object; a deflated dataset may inflate to `max_bytes`. Refusal NOT_ACCEPTABLE."""
-    if len(data) < 132 or data[128:132] != b"DICM":
+    if len(data) < 132 or bytes(data[128:132]) != b"DICM":
         raise refuse("not a Part 10 object")
     reader = _Reader(data, SYNTAXES[EXPLICIT_LITTLE])
     meta, offset = Dataset(), 132

@@ -5,7 +5,9 @@ multi-frame functional groups take precedence over the top level (PS3.3 section 
 """
 
 import io
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +28,8 @@ _LUT_DESCRIPTOR, _LUT_DATA = 0x00283002, 0x00283006
 _PRESENTATION_SHAPE, _PIXEL_PADDING = 0x20500020, 0x00280120
 _FUNCTIONS = {"LINEAR": "linear", "LINEAR_EXACT": "linear-exact", "SIGMOID": "sigmoid"}
 
-Grey = NDArray[np.float32]
-Bytes = NDArray[np.uint8]
+Grey = NDArray[Any]  # float32
+Bytes = NDArray[Any]  # uint8
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,9 @@ class Order:
 
 def render(part10: Part10, order: Order, max_bytes: int) -> bytes:
     """The frame as JPEG or PNG bytes; Refusal NOT_ACCEPTABLE."""
+    numbers = (*(order.window or ())[:2], *(order.region or ()))
+    if not all(map(math.isfinite, numbers)):
+        raise refuse("window or region")
     if order.media_type not in ("image/jpeg", "image/png"):
         raise refuse("rendered media type")
     image = Image(part10, max_bytes)
@@ -51,18 +56,19 @@ def render(part10: Part10, order: Order, max_bytes: int) -> bytes:
     samples = geometry.rows * geometry.columns * geometry.samples
     if samples * (20 + geometry.allocated // 8) > max_bytes:
         raise refuse("a frame is over the memory limit")
-    array = _cut(image.array(order.frame), order.region, geometry)
+    array = image.array(order.frame)
     if geometry.samples >= 3:
         shown = _colour(array, image.photometric, geometry)
     elif image.photometric == "PALETTE COLOR":
         shown = _palette(array, part10.dataset)
     else:
         shown = _grey(array, part10.dataset, geometry, order)
+    shown = np.ascontiguousarray(_cut(shown, order.region, geometry))
     return _encode(_scaled(Pillow.fromarray(shown), order.viewport), order)
 
 
-def _cut(array: Array, region: tuple[float, float, float, float] | None, geometry: Geometry) -> Array:
-    """The part of the frame inside `region` (left, top, width, height in pixels)."""
+def _cut(array: Bytes, region: tuple[float, float, float, float] | None, geometry: Geometry) -> Bytes:
+    """The part of the picture inside `region` (left, top, width, height in pixels)."""
     if region is None:
         return array
     left, top, width, height = region
@@ -80,7 +86,7 @@ def _grey(array: Array, dataset: Dataset, geometry: Geometry, order: Order) -> B
     groups = _groups(dataset, order.frame)
     values = _modality(array, groups, geometry)
     window = order.window or _own_window(groups)
-    lut = next((found for group in groups if (found := _item(group, _VOI_LUTS)) is not None), None)
+    lut = _first_item(groups, _VOI_LUTS)
     if order.window is None and lut is not None:
         table, first, bits = _lut(lut, signed=geometry.signed or bool(values.min() < 0))
         shade = _look_up(values, table, first) * (255.0 / ((1 << bits) - 1))
@@ -169,6 +175,10 @@ def _item(dataset: Dataset, tag: int) -> Dataset | None:
     return element.items[0] if element is not None and element.items else None
 
 
+def _first_item(groups: list[Dataset], tag: int) -> Dataset | None:
+    return next((item for group in groups if (item := _item(group, tag)) is not None), None)
+
+
 def _number(groups: list[Dataset], tag: int) -> float | None:
     """The first value of the first decimal string found."""
     for group in groups:
@@ -217,7 +227,7 @@ def _table(
 
 def _look_up(values: Grey, table: NDArray[np.float32], first: int) -> Grey:
     index = np.clip(values - first, 0, len(table) - 1).astype(np.int32)
-    return table[index]
+    return np.asarray(table[index])
 
 
 def _palette(array: Array, dataset: Dataset) -> Bytes:
@@ -287,7 +297,7 @@ def _colour(array: Array, photometric: str, geometry: Geometry) -> Bytes:
     if geometry.floating or geometry.signed or geometry.samples != 3:
         raise refuse("colour of this type is not rendered")
     shift = max(0, geometry.stored - 8)
-    eight = (array >> shift).astype(np.uint8)
+    eight: Bytes = (array >> shift).astype(np.uint8)
     if not photometric.startswith("YBR"):
         return eight
     ycbcr = eight.astype(np.float32)
@@ -298,7 +308,7 @@ def _colour(array: Array, photometric: str, geometry: Geometry) -> Bytes:
     rgb = np.stack(
         [luminance + 1.402 * red, luminance - 0.344136 * blue - 0.714136 * red, luminance + 1.772 * blue], -1
     )
-    return np.clip(np.rint(rgb), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(rgb), 0, 255).astype(np.uint8))
 
 
 def _scaled(picture: Pillow.Image, viewport: tuple[int, int] | None) -> Pillow.Image:

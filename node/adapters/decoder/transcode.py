@@ -152,7 +152,7 @@ def _encoded_frame(image: Image, frame: int, uid: str, photometric: str) -> Piec
         return image.native(frame)
     if uid == ts.DEFLATED_FRAMES:
         return codestreams.deflate(bytes(image.native(frame)))
-    return codestreams.encode(uid, image.array(frame), image.geometry, photometric)
+    return codestreams.encode(uid, codestreams.Frame(image.array(frame), image.geometry, photometric))
 
 
 def _chain(first: Piece, rest: Iterable[Piece]) -> Iterator[Piece]:
