@@ -1,0 +1,1 @@
+"""`make bench`: intake, query and retrieval beside DCMTK, pynetdicom and Orthanc, in one run."""
