@@ -6,3 +6,5 @@ import os
 for name in [name for name in os.environ if name.startswith("STELE_") and not name.startswith("STELE_TEST_")]:
     if name != "STELE_SCREENSHOTS":
         del os.environ[name]
+
+pytest_plugins = ["tests.postgres"]
