@@ -259,9 +259,7 @@ class ProcessCodecs:
                     # Under the lock, so that `close` cannot end the starter before it has seen this.
                     self._wanted.put(reply)
                     if self._starter is None:
-                        self._starter = threading.Thread(
-                            target=self._start_and_reap, name="codecs", daemon=True
-                        )
+                        self._starter = threading.Thread(target=self._start, name="codecs", daemon=True)
                         self._starter.start()
                     break
                 self._lent.add(decoder)
@@ -293,7 +291,7 @@ class ProcessCodecs:
         if self._closed:
             raise Refusal(Reason.UNAVAILABLE, "decoders closed")
 
-    def _start_and_reap(self) -> None:
+    def _start(self) -> None:
         """The starter's thread: starts decoders on request and ends those idle for long, but one."""
         while True:
             try:

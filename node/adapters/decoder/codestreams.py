@@ -237,8 +237,9 @@ def _encode_jpeg_ls(frame: Frame) -> Buffer:
 def _encode_jpeg_lossless(frame: Frame) -> Buffer:
     precision = max(2, frame.precision)
     colours = _RGB if frame.geometry.samples == 3 else {}
+    array = frame.unsigned(precision)
     return imagecodecs.jpeg8_encode(
-        frame.unsigned(precision), lossless=True, predictor=1, bitspersample=precision, **colours
+        array.astype("<u1") if precision <= 8 else array, lossless=True, predictor=1, bitspersample=precision, **colours
     )
 
 
