@@ -5,7 +5,8 @@ from itertools import pairwise
 
 from node.domain.errors import Reason, Refusal
 from node.domain.header import Header, PixelData
-from node.domain.walk import DOUBLE_PIXELS, FLOAT_PIXELS
+from node.domain.syntaxes import SYNTAXES
+from node.domain.walk import DOUBLE_PIXELS, FLOAT_PIXELS, PIXELS
 
 Pieces = list[tuple[int, int]]
 
@@ -21,6 +22,9 @@ def frame_ranges(header: Header) -> list[Pieces]:
         raise _unclear("no pixel data")
     number = header.numbers(0x00280008)
     frames = int(number[0]) if number and number[0] >= 1 else 1
+    syntax = SYNTAXES.get(header.transfer_syntax_uid)
+    if syntax is not None and syntax.encapsulated != pixel.encapsulated and pixel.tag == PIXELS:
+        raise _unclear("pixel data is not as the transfer syntax has it")
     if pixel.encapsulated:
         return _encapsulated(header, pixel, frames)
     return _native(header, pixel, frames)

@@ -15,7 +15,7 @@ from node.domain.errors import Reason, Refusal
 from node.domain.inflate import Inflater
 from node.domain.model import Attributes
 from node.domain.region import Region
-from node.domain.syntaxes import DEFLATED, EXPLICIT_BIG, IMPLICIT_LITTLE
+from node.domain.syntaxes import DEFLATED, EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from node.domain.text import character_set
 from node.domain.walk import (
     DOUBLE_PIXELS,
@@ -34,9 +34,9 @@ Path = tuple[str | int, ...]
 BulkURI = Callable[[Path, int, int], str]
 
 _SLICE_BYTES = 8192  # how much is copied at once while the header is being read
-_PACKED_VERSION = 1
-_PACKED = struct.Struct("<BQB")
-_NATIVE = frozenset({IMPLICIT_LITTLE, "1.2.840.10008.1.2.1", DEFLATED, EXPLICIT_BIG})
+_PACKED_VERSION = b"\1"  # of the packed form and of the rule what is cut, which it relies on
+_PACKED = struct.Struct("<QBI")  # dataset length, length of the transfer syntax UID, number of regions
+_NATIVE = frozenset({IMPLICIT_LITTLE, EXPLICIT_LITTLE, DEFLATED, EXPLICIT_BIG})
 
 # Attributes that decide how pixels are laid out, and who it is: no other VR will do (UN is what a system
 # writes that did not know the attribute), and for numbers no other length.
@@ -121,8 +121,6 @@ class HeaderReader:
     def _feed(self, data: memoryview) -> None:
         walk = self._walk
         size = len(data)
-        if not self._length and size >= 132 and bytes(data[128:132]) == b"DICM":
-            raise Refusal(Reason.NOT_UNDERSTOOD, "a Part 10 file where a dataset should be")
         self._length += size
         if self._length > self._limits.max_object_bytes:
             raise Refusal(Reason.TOO_LARGE, f"dataset over {self._limits.max_object_bytes} bytes")
@@ -280,24 +278,28 @@ class Header:
                 return PixelData(tag, vr, ~place, length, True, region.fragments(), table)
         return PixelData(tag, vr, ~place, length, False, [], ())
 
+    def _region(self, place: int) -> Region | None:
+        """The encapsulated data that a cut element's place points at."""
+        return next((region for region in self._regions if region.offset == ~place), None)
+
     # --- Packed -----------------------------------------------------------------------------------
 
     def pack(self) -> bytes:
         """A compact form for `unpack`: a version byte, then everything compressed."""
         syntax = self.transfer_syntax_uid.encode("ascii")
         regions = [region.pack() for region in self._regions]
-        fixed = struct.pack("<QBI", self.dataset_length, len(syntax), len(regions))
-        return b"\1" + zlib.compress(b"".join((fixed, syntax, *regions, self._kept)), 1)
+        fixed = _PACKED.pack(self.dataset_length, len(syntax), len(regions))
+        return _PACKED_VERSION + zlib.compress(b"".join((fixed, syntax, *regions, self._kept)), 1)
 
     @classmethod
     def unpack(cls, packed: bytes) -> "Header":
         """The header that was packed; ValueError if it is of another version."""
-        if packed[:1] != b"\1":
+        if packed[:1] != _PACKED_VERSION:
             raise ValueError("packed header of another version")
         content = zlib.decompress(packed[1:])
-        length, syntax_bytes, count = struct.unpack_from("<QBI", content)
-        at = 13 + syntax_bytes
-        syntax = content[13:at].decode("ascii")
+        length, syntax_bytes, count = _PACKED.unpack_from(content)
+        at = _PACKED.size + syntax_bytes
+        syntax = content[_PACKED.size : at].decode("ascii")
         regions: deque[Region] = deque()
         for _ in range(count):
             region, at = Region.unpack(content, at)
@@ -333,5 +335,6 @@ def _check(header: Header) -> None:
         element = elements.get(tag)
         if element is not None and (element[0] not in vrs or element[1] >= 0):
             raise Refusal(Reason.MISMATCH, f"({tag >> 16:04X},{tag & 0xFFFF:04X}) has VR {element[0]}")
-    if header.transfer_syntax_uid in _NATIVE and header.pixel is not None and header.pixel.encapsulated:
+    pixels = elements.get(PIXELS)
+    if pixels and header.transfer_syntax_uid in _NATIVE and header._region(pixels[1]):
         raise Refusal(Reason.NOT_UNDERSTOOD, "encapsulated pixels in an uncompressed transfer syntax")

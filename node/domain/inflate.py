@@ -10,6 +10,8 @@ _PIECE_BYTES = 64 << 10
 # than _FREE_BYTES and still shrinks by more than _MAX_RATIO is a bomb.
 _FREE_BYTES = 64 << 20
 _MAX_RATIO = 100
+# Behind the stream: a byte that makes the length even, or gzip's checksum and size, which some writers leave
+_TRAILER_BYTES = 9
 
 
 class Inflater:
@@ -41,8 +43,7 @@ class Inflater:
             rest = stream.unconsumed_tail
             if stream.eof or (not rest and len(piece) < _PIECE_BYTES):
                 break
-        # One zero byte makes the length even
-        if len(stream.unused_data) > 1:
+        if len(stream.unused_data) > _TRAILER_BYTES:
             raise Refusal(Reason.NOT_UNDERSTOOD, "data behind the deflate stream")
 
     def finish(self) -> None:

@@ -4,14 +4,16 @@ import base64
 import math
 import struct
 from array import array
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from node.domain.dictionary import SIGNED_BY_PIXELS, VRS
+from node.domain.dictionary import SIGNED_BY_PIXELS, vr_of
+from node.domain.errors import Refusal
 from node.domain.model import Attributes
 from node.domain.text import CharacterSet, character_set
 from node.domain.vr import ENCODED_TEXT, NUMBERS, SINGLE_TEXT, TRIMMED_TEXT, WIDTHS, WORDS
-from node.domain.walk import Element, Elements
+from node.domain.walk import NO_LIMITS, Element, Elements, Walk
 
 _CHARACTER_SET = 0x00080005
 _PADDING = 0xFFFCFFFC
@@ -75,10 +77,13 @@ def attribute(tag: int, element: Element, scope: Scope) -> dict[str, Any]:
         if scope.bulk_uri is None:
             return {"vr": vr}
         return {"vr": vr, "BulkDataURI": scope.bulk_uri((*scope.path, f"{tag:08X}"), ~start, length)}
-    if vr == "UN":
-        known = VRS.get(tag, "UN")
-        if known != "SQ" and not length % WIDTHS.get(known, 1):
-            vr = known
+    big = scope.big
+    if vr == "UN":  # encoded in little endian, whatever is around it (PS3.5 section 6.2.2)
+        known = vr_of(tag)
+        if known == "SQ":
+            return _unknown_sequence(tag, scope.kept[start : start + length], scope)
+        if not length % WIDTHS.get(known, 1):
+            vr, big = known, False
     elif scope.signed and vr == "US" and scope.implicit and tag in SIGNED_BY_PIXELS:
         vr = "SS"
     if not length:
@@ -91,10 +96,10 @@ def attribute(tag: int, element: Element, scope: Scope) -> dict[str, Any]:
         return {"vr": vr, "Value": values} if values else {"vr": vr}
     code = NUMBERS.get(vr)
     if code is not None:
-        return {"vr": vr, "Value": _numbers(code, raw, WIDTHS[vr], scope.big)}
+        return {"vr": vr, "Value": _numbers(code, raw, WIDTHS[vr], big)}
     if vr == "AT":
-        return {"vr": vr, "Value": _tags(raw, scope.big)}
-    return {"vr": vr, "InlineBinary": base64.b64encode(_little(vr, raw, scope.big)).decode("ascii")}
+        return {"vr": vr, "Value": _tags(raw, big)}
+    return {"vr": vr, "InlineBinary": base64.b64encode(_little(vr, raw, big)).decode("ascii")}
 
 
 def texts(tag: int, element: Element, scope: Scope) -> list[str]:
@@ -103,7 +108,7 @@ def texts(tag: int, element: Element, scope: Scope) -> list[str]:
     if items is not None or start < 0 or not length:
         return []
     if vr == "UN":
-        vr = VRS.get(tag, "UN")
+        vr = vr_of(tag)
     if vr in _TEXT:
         return _strings(vr, scope.kept[start : start + length], scope)
     found: list[Any] = attribute(tag, element, scope).get("Value", [])
@@ -121,6 +126,24 @@ def _sequence(tag: int, items: list[Elements], scope: Scope, opaque: bool) -> di
             for index, item in enumerate(items)
         ],
     }
+
+
+def _unknown_sequence(tag: int, raw: bytes, scope: Scope) -> dict[str, Any]:
+    """A sequence that passed through a system which did not know it and wrote UN with a length.
+
+    Its items are in implicit VR little endian (PS3.5 section 6.2.2 note); if they are not, it stays
+    binary.
+    """
+    walk = Walk(
+        False, False, NO_LIMITS, (struct.pack("<HHI", tag >> 16, tag & 0xFFFF, len(raw)) + raw, deque())
+    )
+    try:
+        walk.advance()
+        walk.complete()
+    except Refusal:
+        return {"vr": "UN", "InlineBinary": base64.b64encode(raw).decode("ascii")}
+    inner = Scope(bytes(walk.buffer), scope.charset, False, True, scope.signed, None)
+    return attribute(tag, walk.top[tag], inner)
 
 
 def _strings(vr: str, raw: bytes, scope: Scope) -> list[str]:

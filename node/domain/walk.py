@@ -35,7 +35,7 @@ FLOAT_PIXELS, DOUBLE_PIXELS, PIXELS = 0x7FE00008, 0x7FE00009, 0x7FE00010
 PIXEL_TAGS = frozenset({FLOAT_PIXELS, DOUBLE_PIXELS, PIXELS})
 # Extended Offset Table and its lengths: long, and needed to find frames
 _NEVER_CUT = frozenset({0x7FE00001, 0x7FE00002})
-# Tags at or below it (groups 0000, 0002) belong to commands and file meta information
+# Tags at or below it are looked at twice: groups 0000 and 0002 belong to commands and file meta information
 _BEFORE_FIRST = 0x0003FFFF
 _ENDLESS = 1 << 63
 _DELIMITERS = 0xFFFE0000  # tags from here on are not elements
@@ -373,7 +373,7 @@ class Walk:
         """A tag that does not ascend: real images have them, but not twice in one dataset."""
         if tag in elements:
             raise _refused(tag, pos + self.shift, "occurs twice")
-        if tag <= _BEFORE_FIRST:
+        if tag >> 16 in (0, 2):
             raise _refused(tag, pos + self.shift, "does not belong in a dataset")
         self.ascending = False
 
