@@ -105,7 +105,9 @@ def match_of(path: tuple[str, ...], vr: str, values: Sequence[str], rules: Rules
     if len(values) > MAX_VALUES or any(len(value) > MAX_VALUE_CHARS for value in values):
         raise _wrong(path, "too long")
     stripped = [value.strip(" \0") for value in values]
-    if all(value in ("", "*") for value in stripped):
+    if any("\0" in value or not _encodable(value) for value in stripped):
+        raise _wrong(path, "not text")
+    if all(not value.strip("*") for value in stripped):
         return None
     if vr in _BINARY_VRS or vr == "SQ":
         raise _wrong(path, f"VR {vr} cannot be matched")
@@ -115,6 +117,11 @@ def match_of(path: tuple[str, ...], vr: str, values: Sequence[str], rules: Rules
     if len(wanted) > 1:
         return _several(path, vr, wanted, rules)
     return _one(path, vr, wanted[0])
+
+
+def _encodable(text: str) -> bool:
+    """Whether it is free of lone surrogates."""
+    return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _several(path: tuple[str, ...], vr: str, values: list[str], rules: Rules) -> Match:

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from node.domain import dictionary, levels, returns
+from node.domain import dictionary, returns
 from node.domain.errors import Reason, Refusal
+from node.domain.keys import ORDER, UNIQUE, owners, reaches
 from node.domain.matching import (
     MAX_KEYS,
     Rules,
@@ -28,13 +29,6 @@ from node.domain.qido import Request, parse
 from node.domain.query import COMPUTED, MATCHABLE_COMPUTED, Match, Query
 from node.ports import Searches
 
-_ORDER = (Level.PATIENT, Level.STUDY, Level.SERIES, Level.IMAGE)
-_UNIQUE = {
-    Level.PATIENT: "00100020",
-    Level.STUDY: "0020000D",
-    Level.SERIES: "0020000E",
-    Level.IMAGE: "00080018",
-}
 _LEVEL_TAG = "00080052"
 _AVAILABILITY = "00080056"
 # In every identifier, but not keys: character set, level, retrieve AE title, time zone
@@ -95,17 +89,7 @@ class Search:
         self._searches = searches
         self._max_results = max_results
         self._dimse_max_results = dimse_max_results
-        own = {
-            Level.PATIENT: levels.PATIENT,
-            Level.STUDY: levels.STUDY,
-            Level.SERIES: levels.SERIES,
-            Level.IMAGE: levels.INSTANCE,
-        }
-        self._level_of: dict[str, Level] = {}
-        for level in reversed(_ORDER):  # a tag that is kept at two levels belongs to the upper one
-            tags = (*own[level], *extra_tags.get(level, ()), _UNIQUE[level])
-            self._level_of.update(dict.fromkeys(tags, level))
-        self._level_of.update(COMPUTED)
+        self._level_of = owners(extra_tags)
 
     def find(
         self,
@@ -213,7 +197,7 @@ class Search:
 
     def _is_known(self, tag: str, level: Level) -> bool:
         owner = self._level_of.get(tag)
-        return owner is not None and _ORDER.index(owner) <= _ORDER.index(level)
+        return owner is not None and reaches(level, owner)
 
     def _can_match(self, tag: str, level: Level) -> bool:
         return self._is_known(tag, level) and (tag not in COMPUTED or tag in MATCHABLE_COMPUTED)
@@ -229,9 +213,9 @@ class Search:
             raise Refusal(Reason.MISMATCH, "no PATIENT level in the Study Root model")
         if relational:
             return
-        top = _ORDER.index(Level.STUDY if root == "STUDY" else Level.PATIENT)
-        for above in _ORDER[top : _ORDER.index(level)]:
-            tag = _UNIQUE[above]
+        top = ORDER.index(Level.STUDY if root == "STUDY" else Level.PATIENT)
+        for above in ORDER[top : ORDER.index(level)]:
+            tag = UNIQUE[above]
             match = match_of((tag,), dictionary.vr_of(int(tag, 16)), _values(keys.get(tag, {})), Rules())
             if match is None or len(match.values) != 1 or set("*?") & set(match.values[0]):
                 keyword = dictionary.keyword_of(int(tag, 16))

@@ -1,0 +1,163 @@
+"""Searching the catalog: SQL from queries.
+
+How a search stays fast however large the catalog is:
+
+* Results come in an order that an index has (`studies_newest`), a page at a time by keyset: the next
+  page begins behind the last row's (study date, keys), so that no page is dearer than another, nothing
+  is held between two pages, and pages neither repeat nor skip rows.
+* The trap of ORDER BY with LIMIT is to walk that index while filtering by something rare. So conditions
+  on the patient are looked up first, up to FEW_PATIENTS: few patients replace the conditions by a list
+  of keys; many mean that the walk soon finds enough of them.
+* The other trap is a plan made for any value. Every statement is planned for its own values
+  (`prepare=False`), and the just-in-time compiler, which costs more than these queries, is off.
+"""
+
+from collections.abc import Generator, Mapping, Sequence
+
+from psycopg import sql
+
+from node.adapters.catalog_postgres.audits import write_event
+from node.adapters.catalog_postgres.pool import CatalogConnection, Pool
+from node.adapters.catalog_postgres.searches_computed import Keys, computed
+from node.adapters.catalog_postgres.searches_select import After, Row, Select, parse_cursor
+from node.adapters.catalog_postgres.searches_where import (
+    PATIENT_NAME,
+    Condition,
+    all_of,
+    any_of,
+    condition,
+    conditions,
+    name_conditions,
+)
+from node.domain.keys import UNIQUE, owners
+from node.domain.model import Attributes, AuditEvent, Level
+from node.domain.query import Hit, Kind, Query
+
+FEW_PATIENTS = 5000
+FIRST_BATCH = 100
+BATCH = 1000
+_SETTINGS = "SET LOCAL jit = off"
+
+
+class PostgresSearches:
+    """`node.ports.Searches`. `max_results` caps every query's limit."""
+
+    def __init__(self, pool: Pool, *, extra_tags: Mapping[Level, Sequence[str]], max_results: int) -> None:
+        self._pool = pool
+        self._max_results = max_results + 1  # one more, by which a page learns that there is a next one
+        self._level_of = owners(extra_tags)
+        self._indexed = frozenset(tag for tags in extra_tags.values() for tag in tags)
+
+    def search(self, query: Query, event: AuditEvent) -> Generator[Hit, None, None]:
+        """See `node.ports.Searches`. Nothing is read before the first result is asked for."""
+        left = min(query.limit, self._max_results)
+        after = parse_cursor(query)
+        offset = query.offset
+        batch = FIRST_BATCH
+        first = True
+        while left > 0 or first:
+            wanted = min(batch, left)
+            with self._pool.transaction() as connection:
+                if first:
+                    write_event(connection, event)
+                hits, last = self._page(connection, query, after, offset, wanted) if wanted else ([], None)
+            yield from hits
+            if len(hits) < wanted or last is None:
+                return
+            after, offset, batch, first = last, 0, BATCH, False
+            left -= len(hits)
+
+    def count(self, query: Query, at_most: int) -> int:
+        """See `node.ports.Searches`."""
+        with self._pool.connection() as connection, connection.transaction():
+            select = self._select(connection, query, parse_cursor(query))
+            text, parameters = select.count(at_most) if select else ("SELECT 0", [])
+            row = connection.execute(text, parameters, prepare=False).fetchone()
+        return int(row[0]) if row else 0
+
+    def _page(
+        self, connection: CatalogConnection, query: Query, after: After | None, offset: int, limit: int
+    ) -> tuple[list[Hit], After | None]:
+        select = self._select(connection, query, after)
+        if select is None:
+            return [], None
+        rows = connection.execute(*select.page(limit, offset), prepare=False).fetchall()
+        keys = [_keys(row) for row in rows]
+        extras = computed(connection, query.computed, keys)
+        hits = [
+            Hit(_attributes(row, extra), After.of(query.level, row).cursor())
+            for row, extra in zip(rows, extras, strict=True)
+        ]
+        return hits, After.of(query.level, rows[-1]) if rows else None
+
+    def _select(self, connection: CatalogConnection, query: Query, after: After | None) -> Select | None:
+        """The SELECT of a query, None if no patient matches."""
+        connection.execute(_SETTINGS)
+        scope = query.scope
+        named = [match for match in query.matches if match.path == (PATIENT_NAME,)]
+        rest = [match for match in query.matches if match.path != (PATIENT_NAME,)]
+        found = conditions(rest, self._level_of, self._indexed)
+        for table, column, value in (
+            ("p", "patient_id", scope.patient_id),
+            ("p", "issuer", scope.issuer),
+            ("s", "study_uid", scope.study_uid),
+            ("e", "series_uid", scope.series_uid),
+            ("i", "sop_instance_uid", scope.instance_uid),
+        ):
+            if value is not None:
+                name = sql.Identifier(table, column)
+                found.append(condition("{name} = %s", value, tables=table, name=name))
+        of_patient = [one for one in found if one.tables == {"p"}]
+        others = [one for one in found if one.tables != {"p"}]
+        if named or of_patient:
+            alternatives = [name_conditions(match, fuzzy=query.fuzzy) for match in named] or [[]]
+            few = self._few_patients(connection, alternatives, of_patient)
+            if few == []:
+                return None
+            if few is not None:
+                table = "p" if query.level is Level.PATIENT else "s"
+                key = sql.Identifier(table, "patient_pk")
+                others.append(condition("{key} = ANY(%s)", few, tables=table, key=key))
+            else:
+                others += [*of_patient, *(any_of(one) for one in alternatives if one)]
+        return Select(query.level, others, after, fixed_study=_fixes_study(query))
+
+    def _few_patients(
+        self,
+        connection: CatalogConnection,
+        alternatives: Sequence[Sequence[Condition]],
+        others: Sequence[Condition],
+    ) -> list[int] | None:
+        """The keys of the patients under all `others` and one of each name's alternatives; None if many.
+
+        Each alternative of the first name is looked up by itself, so that each can use its own index and
+        stop early.
+        """
+        further = [*others, *(any_of(one) for one in alternatives[1:])]
+        parts, parameters = [], []
+        for alternative in alternatives[0] or [condition("TRUE")]:
+            where = all_of([alternative, *further])
+            part = "(SELECT p.patient_pk FROM patients p WHERE {where} LIMIT {limit})"
+            parts.append(sql.SQL(part).format(where=where.text, limit=FEW_PATIENTS + 1))
+            parameters += where.parameters
+        found = connection.execute(sql.SQL(" UNION ").join(parts), parameters, prepare=False).fetchall()
+        return [row[0] for row in found] if len(found) <= FEW_PATIENTS else None
+
+
+def _fixes_study(query: Query) -> bool:
+    """Whether one study at most is asked for."""
+    single = (match for match in query.matches if match.kind is Kind.SINGLE)
+    return query.scope.study_uid is not None or any(match.path == (UNIQUE[Level.STUDY],) for match in single)
+
+
+def _keys(row: Row) -> Keys:
+    """What computed attributes are counted by."""
+    return {name: row[place] for name, place in (("patient", 1), ("study", 2), ("series", 3)) if row[place]}
+
+
+def _attributes(row: Row, extra: Attributes) -> Attributes:
+    """All attributes of a row's levels; what two levels keep is the upper one's."""
+    uids = zip(("0020000D", "0020000E", "00080018", "00080016"), row[9:13], strict=True)
+    known: Attributes = {tag: {"vr": "UI", "Value": [uid]} for tag, uid in uids if uid is not None}
+    patient, study, series, instance = (attributes or {} for attributes in row[5:9])
+    return {**instance, **series, **study, **patient, **known, **extra}
