@@ -89,6 +89,8 @@ class Http(Section):
     proxies: tuple[Network, ...] = Field((), description="networks that must speak PROXY protocol")
     workers: int = Field(1, ge=1, le=64, description="processes")
     threads: int = Field(64, ge=2, le=1024, description="requests at once, per process")
+    max_request_bytes: int = Field(64 << 30, ge=1 << 20, description="largest request body")
+    max_parts: int = Field(100_000, ge=1, description="instances in one STOW-RS request at most")
     keepalive_seconds: int = Field(75, ge=1, description="longer than the proxy's own idle time")
     session_seconds: int = Field(8 * 3600, ge=60, description="life of a login")
     secure_cookies: bool = Field(True, description="session cookies over HTTPS only (off in demo)")
