@@ -12,13 +12,16 @@ from node.domain.dictionary import SIGNED_BY_PIXELS, vr_of
 from node.domain.errors import Refusal
 from node.domain.model import Attributes
 from node.domain.text import CharacterSet, character_set
-from node.domain.vr import ENCODED_TEXT, NUMBERS, SINGLE_TEXT, TRIMMED_TEXT, WIDTHS, WORDS
-from node.domain.walk import NO_LIMITS, Element, Elements, Walk
+from node.domain.vr import CUT_BYTES, ENCODED_TEXT, NUMBERS, SINGLE_TEXT, TRIMMED_TEXT, WIDTHS, WORDS
+from node.domain.walk import Element, Elements, Limits, Walk
 
 _CHARACTER_SET = 0x00080005
 _PADDING = 0xFFFCFFFC
 _TEXT = ENCODED_TEXT | SINGLE_TEXT | TRIMMED_TEXT
 _PAD = " \0"
+# Of a sequence inside one kept UN value. The depth adds to that of the dataset, and JSON is made by
+# recursion, five Python frames a level.
+_INNER_LIMITS = Limits(2 * CUT_BYTES, 16, CUT_BYTES, 2 * CUT_BYTES)
 _GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 
 
@@ -112,7 +115,7 @@ def texts(tag: int, element: Element, scope: Scope) -> list[str]:
     if vr in _TEXT:
         return _strings(vr, scope.kept[start : start + length], scope)
     found: list[Any] = attribute(tag, element, scope).get("Value", [])
-    return [str(value) for value in found]
+    return [str(value) for value in found if not isinstance(value, dict)]
 
 
 def _sequence(tag: int, items: list[Elements], scope: Scope, opaque: bool) -> dict[str, Any]:
@@ -135,7 +138,7 @@ def _unknown_sequence(tag: int, raw: bytes, scope: Scope) -> dict[str, Any]:
     binary.
     """
     walk = Walk(
-        False, False, NO_LIMITS, (struct.pack("<HHI", tag >> 16, tag & 0xFFFF, len(raw)) + raw, deque())
+        False, False, _INNER_LIMITS, (struct.pack("<HHI", tag >> 16, tag & 0xFFFF, len(raw)) + raw, deque())
     )
     try:
         walk.advance()

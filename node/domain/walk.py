@@ -98,6 +98,7 @@ class Walk:
         self._encapsulated: tuple[Elements, int, str] = ({}, 0, "")  # whose value `region` is
         self.seen_pixels = False
         self.ascending = True
+        self._twice: list[tuple[Elements, int, Element, int]] = []  # dataset, tag, first element, offset
         self.count = 0
         self._packed = packed is not None
         self._limits = limits
@@ -124,6 +125,22 @@ class Walk:
             raise Refusal(
                 Reason.NOT_UNDERSTOOD, f"truncated: data ends at offset {self.pos + self.shift}, too early"
             )
+
+        for elements, tag, first, offset in self._twice:
+            if not self._same(first, elements[tag]):
+                raise _refused(tag, offset, "occurs twice")
+
+    def _same(self, first: Element, second: Element) -> bool:
+        """Whether an element only says again what an earlier one with its tag said."""
+        (vr, start, length, items), (vr2, start2, length2, items2) = first, second
+        if (
+            (vr, length) != (vr2, length2)
+            or items is not None
+            or items2 is not None
+            or min(start, start2) < 0
+        ):
+            return False
+        return self.buffer[start : start + length] == self.buffer[start2 : start2 + length2]
 
     def end_region(self) -> None:
         """The region has been fed to its end: go on behind it."""
@@ -370,9 +387,10 @@ class Walk:
             raise Refusal(Reason.TOO_LARGE, f"more than {self._limits.max_elements} elements")
 
     def _disorder(self, tag: int, elements: Elements, pos: int) -> None:
-        """A tag that does not ascend: real images have them, but not twice in one dataset."""
+        """A tag that does not ascend. Real images have them, some even the same element twice."""
         if tag in elements:
-            raise _refused(tag, pos + self.shift, "occurs twice")
+            self._counted(1)
+            self._twice.append((elements, tag, elements[tag], pos + self.shift))
         if tag >> 16 in (0, 2):
             raise _refused(tag, pos + self.shift, "does not belong in a dataset")
         self.ascending = False
