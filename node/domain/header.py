@@ -311,7 +311,7 @@ class Header:
         return cls(syntax, kept, walk, length)
 
 
-def read_header(dataset: bytes | memoryview, transfer_syntax_uid: str, limits: Limits) -> Header:
+def read_header(dataset: bytes | bytearray | memoryview, transfer_syntax_uid: str, limits: Limits) -> Header:
     """The header of a dataset that is wholly there; raises like `HeaderReader`."""
     reader = HeaderReader(transfer_syntax_uid, limits)
     reader.feed(dataset)

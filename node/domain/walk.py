@@ -121,6 +121,8 @@ class Walk:
 
     def complete(self) -> None:
         """Refusal(NOT_UNDERSTOOD) unless the walk stands at the end of a whole dataset."""
+        if not self.skip and self.region is None:
+            self.advance()  # a cut at the very end leaves levels to be closed
         if self.skip or self.region is not None or self._stack or self.pos != len(self.buffer):
             raise Refusal(
                 Reason.NOT_UNDERSTOOD, f"truncated: data ends at offset {self.pos + self.shift}, too early"
