@@ -298,10 +298,14 @@ class Delivery(Protocol):
         sop_class_uid: str,
         sop_instance_uid: str,
         transfer_syntax_uid: str,
-        dataset: bytes,
+        dataset: Iterable[bytes],
         originator: tuple[str, int] | None = None,
     ) -> int:
-        """C-STORE the encoded dataset; returns the peer's status. Refusal(UNAVAILABLE) on loss."""
+        """C-STORE the encoded dataset, which comes in pieces of any size; returns the peer's status.
+
+        Refusal(UNAVAILABLE) on loss of the association, also if `dataset` raises half-way: what has
+        begun cannot be taken back otherwise. `accepts` says () from then on.
+        """
 
     def close(self) -> None:
         """Release the association."""
