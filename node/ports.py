@@ -6,7 +6,7 @@ the adapter's configuration, and raises `Refusal` (UNAVAILABLE, STORE_FULL, CORR
 the outside says no.
 """
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from node.domain.model import (
