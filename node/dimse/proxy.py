@@ -1,0 +1,44 @@
+"""The PROXY protocol's second version: who really calls, told by a proxy before anything else.
+
+Pure: bytes in, values out (haproxy.org, "The PROXY protocol", section 2.2). TLVs and UNIX addresses are
+skipped; a LOCAL connection is the proxy's own health check.
+"""
+
+import ipaddress
+import struct
+
+SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
+HEADER_BYTES = 16
+MAX_BODY_BYTES = 4096  # addresses take 36 bytes; the rest are TLVs
+
+
+class NotProxy(Exception):
+    """These are no PROXY protocol version 2 bytes that we take."""
+
+
+def body_length(header: bytes) -> int:
+    """How many bytes follow the 16 that begin the header; NotProxy."""
+    if len(header) != HEADER_BYTES or header[:12] != SIGNATURE:
+        raise NotProxy("no PROXY protocol version 2 signature")
+    if header[12] not in (0x20, 0x21):
+        raise NotProxy("PROXY protocol of another version or command")
+    (length,) = struct.unpack_from(">H", header, 14)
+    if length > MAX_BODY_BYTES:
+        raise NotProxy("PROXY protocol header too long")
+    return int(length)
+
+
+def source(header: bytes, body: bytes) -> str | None:
+    """The client's IP address; None if the proxy speaks for itself or does not say. NotProxy."""
+    if len(body) != body_length(header):
+        raise NotProxy("PROXY protocol header cut short")
+    if header[12] == 0x20:
+        return None
+    family = header[13] >> 4
+    if family == 1 and len(body) >= 12:
+        return str(ipaddress.IPv4Address(body[:4]))
+    if family == 2 and len(body) >= 36:
+        return str(ipaddress.IPv6Address(body[:16]))
+    if family in (0, 3):  # unspecified, UNIX
+        return None
+    raise NotProxy("PROXY protocol addresses cut short or of an unknown family")
