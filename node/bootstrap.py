@@ -12,7 +12,7 @@ from node.adapters.catalog_postgres import migrate
 from node.adapters.catalog_postgres.catalog import PostgresCatalog
 from node.adapters.codecs_process import ProcessCodecs
 from node.adapters.passwords_argon2 import Argon2Passwords
-from node.adapters.peers_pynetdicom import PynetdicomPeers
+from node.adapters.peers_pynetdicom import PynetdicomPeers, TLSFiles
 from node.adapters.postgres_embedded import EmbeddedPostgres
 from node.config import Settings
 from node.domain.header import Limits
@@ -97,6 +97,10 @@ def build(settings: Settings) -> Archive:
         objects=objects,
         catalog=catalog,
         codecs=codecs,
+        peers=PynetdicomPeers(
+            settings.ae_title,
+            TLSFiles(settings.dicom.tls_certificate, settings.dicom.tls_key, settings.dicom.tls_client_ca),
+        ),
     )
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from node.ports import Catalog, Codecs
+from node.ports import Catalog, Codecs, Peers
 from node.services.access import Access, EntityPolicy
 from node.services.ingest import Ingest
 from node.services.metadata import Metadata
@@ -26,6 +26,7 @@ class Archive:
     objects: Objects
     catalog: Catalog
     codecs: Codecs
+    peers: Peers
 
     def check(self) -> None:
         """Return while catalog and objects answer and take writes; otherwise raise the Refusal."""
