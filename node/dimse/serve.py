@@ -7,7 +7,7 @@ from pynetdicom import AE
 
 from node.config import Settings
 from node.dimse import command as commands
-from node.dimse import contexts, store
+from node.dimse import contexts, find, retrieve, store
 from node.dimse.association import Edge
 from node.dimse.gate import Gate
 from node.dimse.limits import Rates
@@ -32,7 +32,13 @@ def listener(settings: Settings, archive: Archive) -> Listener:
         archive=archive,
         ae=ae,
         contexts={str(each.abstract_syntax): each for each in contexts.supported(dicom.extra_sop_classes)},
-        services={commands.C_ECHO_RQ: store.echo, commands.C_STORE_RQ: store.store},
+        services={
+            commands.C_ECHO_RQ: store.echo,
+            commands.C_STORE_RQ: store.store,
+            commands.C_FIND_RQ: find.find,
+            commands.C_MOVE_RQ: retrieve.move,
+            commands.C_GET_RQ: retrieve.get,
+        },
         begin_store=store.begin,
         rates=Rates(),
         stopping=threading.Event(),
