@@ -8,6 +8,7 @@ from node.domain.header import Header, PixelData
 from node.domain.syntaxes import SYNTAXES
 from node.domain.walk import DOUBLE_PIXELS, FLOAT_PIXELS, PIXELS
 
+MAX_FRAMES = 1 << 20
 Pieces = list[tuple[int, int]]
 
 
@@ -22,6 +23,8 @@ def frame_ranges(header: Header) -> list[Pieces]:
         raise _unclear("no pixel data")
     number = header.numbers(0x00280008)
     frames = int(number[0]) if number and number[0] >= 1 else 1
+    if frames > MAX_FRAMES:
+        raise _unclear(f"more than {MAX_FRAMES} frames")
     syntax = SYNTAXES.get(header.transfer_syntax_uid)
     if syntax is not None and syntax.encapsulated != pixel.encapsulated and pixel.tag == PIXELS:
         raise _unclear("pixel data is not as the transfer syntax has it")
@@ -53,16 +56,16 @@ def _encapsulated(header: Header, pixel: PixelData, frames: int) -> list[Pieces]
     fragments = pixel.fragments
     if not fragments:
         raise _unclear("no fragments")
+    # A frame has one fragment at least, so in these cases no table is needed, and a wrong one does no harm.
+    if frames == 1:
+        return _trimmed(header, [fragments])
+    if len(fragments) == frames:
+        return _trimmed(header, [[fragment] for fragment in fragments])
     extended = header.get(0x7FE00001)
     if extended:
-        offsets = struct.unpack(f"<{len(extended) // 8}Q", extended[: len(extended) // 8 * 8])
-        return _trimmed(header, _by_offsets(fragments, offsets, frames))
-    if pixel.offset_table and len(pixel.offset_table) == frames:
+        return _by_offsets(fragments, struct.unpack_from(f"<{len(extended) // 8}Q", extended), frames)
+    if pixel.offset_table:
         return _by_offsets(fragments, pixel.offset_table, frames)
-    if frames == 1:
-        return [fragments]
-    if len(fragments) == frames:
-        return [[fragment] for fragment in fragments]
     raise _unclear("no offset table tells the frames' fragments")
 
 
@@ -82,7 +85,7 @@ def _by_offsets(fragments: Pieces, offsets: tuple[int, ...], frames: int) -> lis
 
 
 def _trimmed(header: Header, frames: list[Pieces]) -> list[Pieces]:
-    """Cut the padding that Extended Offset Table Lengths (7FE0,0002) leaves out of one-fragment frames."""
+    """Cut the padding off one-fragment frames that Extended Offset Table Lengths (7FE0,0002) leave out."""
     raw = header.get(0x7FE00002) or b""
     if len(raw) != 8 * len(frames):
         return frames

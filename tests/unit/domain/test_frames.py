@@ -101,12 +101,21 @@ def test_an_extended_offset_table_groups_fragments_and_trims_padding() -> None:
 
 
 def test_a_long_extended_offset_table_is_kept() -> None:
-    offsets = struct.pack("<1000Q", *range(0, 10_000, 10))
+    offsets = struct.pack("<1000Q", *range(0, 20_000, 20))
     more = element(0x7FE00001, "OV", offsets)
-    frames = image(
-        encapsulated(*[b"%02d" % (n % 100) for n in range(1000)]), frames=1000, more=more, syntax=JPEG
-    )
-    assert len(frames) == 1000 and frames[999] == b"99"
+    pixels = encapsulated(*[b"%02d" % (n % 100) for n in range(2000)])
+    frames = image(pixels, frames=1000, more=more, syntax=JPEG)
+    assert len(frames) == 1000 and frames[999] == b"9899"
+
+
+def test_a_wrong_table_does_no_harm_where_none_is_needed() -> None:
+    """Tables of files over 4 GiB have overflown."""
+    assert image(encapsulated(b"aa", b"bb", table=(0, 7)), frames=2, syntax=JPEG) == [b"aa", b"bb"]
+    assert image(encapsulated(b"aa", b"bb", table=(0, 10)), syntax=JPEG) == [b"aabb"]
+
+
+def test_frames_are_limited() -> None:
+    assert refused(element(0x7FE00010, "OB", bytes((1 << 20) + 1)), frames=(1 << 20) + 1, rows=1, columns=1)
 
 
 @pytest.mark.parametrize("table", [(), (0, 5), (10, 20), (0, 0), (0, 30), (20, 0)])

@@ -25,6 +25,7 @@ from tests.unit.domain.encoding import (
     nested,
 )
 
+FRAGMENTS_60 = element(0x7FE00010, "OB", item(b"") + item(b"ab") * 60 + SEQUENCE_END, UNDEFINED)
 PATIENT_ID = element(0x00100020, "LO", b"ID")
 
 
@@ -107,6 +108,8 @@ def test_rows_of_four_bytes_in_implicit_vr_are_a_mismatch() -> None:
         element(0x00081140, "SQ", item(PATIENT_ID + ITEM_END)),  # delimiter in a defined item
         element(0x00081140, "SQ", item(PATIENT_ID) + SEQUENCE_END),  # delimiter in a defined sequence
         element(0x00081140, "SQ", item(PATIENT_ID, UNDEFINED) + SEQUENCE_END, UNDEFINED),
+        element(0x00081140, "SQ", item(PATIENT_ID, UNDEFINED)),  # the item's delimiter is missing
+        element(0x00081140, "SQ", item(PATIENT_ID + implicit(0xFFFEE00D, b"", 4), UNDEFINED)),
         element(0x00081140, "SQ", item(PATIENT_ID) + ITEM_END, UNDEFINED),
         element(0x00081140, "SQ", item(PATIENT_ID) + implicit(0xFFFEE0DD, b"", 4), UNDEFINED),
         element(0x00081140, "SQ", item(element(0x00091001, "UN", b"", 5000))),  # cut overruns
@@ -131,6 +134,9 @@ def test_the_same_element_twice_passes_only_if_it_says_the_same() -> None:
     assert not read_header(PATIENT_ID + again + PATIENT_ID, EXPLICIT, LIMITS).ascending
     assert reason(PATIENT_ID + again + element(0x00100020, "LO", b"ID2 ")) is Reason.NOT_UNDERSTOOD
     assert reason(again + PATIENT_ID + again + element(0x00100020, "SH", b"ID")) is Reason.NOT_UNDERSTOOD
+    between = element(0x00100024, "LO", b"")
+    later = element(0x00100030, "DA", b"20000102")
+    assert reason(again + PATIENT_ID + between + later) is Reason.NOT_UNDERSTOOD
     big = element(0x00091001, "OB", bytes(5000))
     assert reason(big + big) is Reason.NOT_UNDERSTOOD
 
@@ -169,6 +175,22 @@ def test_fragments_that_overrun_their_item_are_refused() -> None:
     assert reason(element(0x00880200, "SQ", item(icon, len(icon) - 8)), JPEG) is Reason.NOT_UNDERSTOOD
 
 
+def test_an_overrun_is_refused_before_its_bytes_come() -> None:
+    """A length that cannot be right is not waited for."""
+    fragment = element(0x7FE00010, "OB", item(b"") + item(b"", 1 << 30), UNDEFINED)
+    for inner in (fragment, element(0x00091001, "UN", b"", 1 << 30), element(0x00100020, "LO", b"", 1 << 15)):
+        reader = HeaderReader(JPEG, LIMITS)
+        with pytest.raises(Refusal) as refusal:
+            reader.feed(element(0x00880200, "SQ", item(inner, 1 << 10), 1 << 20))
+        assert refusal.value.reason is Reason.NOT_UNDERSTOOD
+
+
+def test_a_rest_of_an_item_is_refused_before_more_comes() -> None:
+    reader = HeaderReader(EXPLICIT, LIMITS)
+    with pytest.raises(Refusal):
+        reader.feed(element(0x00081140, "SQ", item(PATIENT_ID + b"\0\0\0\0"), 1 << 20))
+
+
 def test_encapsulated_pixels_in_a_native_syntax_are_refused() -> None:
     pixels = element(0x7FE00010, "OB", item(b"") + item(b"abcd") + SEQUENCE_END, UNDEFINED)
     assert reason(pixels, EXPLICIT) is Reason.NOT_UNDERSTOOD
@@ -197,6 +219,8 @@ def test_an_offset_table_counts_as_header() -> None:
         element(0x00081140, "SQ", item(b"") * 200),
         PATIENT_ID * 200,
         element(0x7FE00010, "OB", item(b"") + item(b"ab") * 200 + SEQUENCE_END, UNDEFINED),
+        # each alone is below the limit
+        element(0x00880200, "SQ", item(FRAGMENTS_60)) + FRAGMENTS_60,
     ],
 )
 def test_elements_items_and_fragments_are_limited(many: bytes) -> None:
