@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
+from pynetdicom.pdu import A_ASSOCIATE_RQ
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation
 
@@ -47,6 +48,16 @@ class Edge:
     begin_store: Callable[["Served", Message], None]
     rates: Rates
     stopping: threading.Event
+
+
+def check_decodable(caller: Caller) -> None:
+    """Broken if pynetdicom cannot make anything of the request: the gate looks at what it needs only."""
+    try:
+        request = A_ASSOCIATE_RQ()
+        request.decode(caller.first_pdu())
+        request.to_primitive()
+    except Exception as error:
+        raise pdu.Broken(pdu.INVALID_VALUE, "A-ASSOCIATE-RQ with a malformed item") from error
 
 
 class Served(Association):

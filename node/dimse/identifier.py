@@ -111,9 +111,12 @@ def _encoder(name: bytes) -> Encode | None:
     if isinstance(encodings, str) or len(encodings) < 2:
         return None
     decoder = character_set(name)
+    ascii_first = name.partition(b"\\")[0] in (b"", b"ISO_IR 6", b"ISO 2022 IR 6")
 
     def extended(text: str, vr: str) -> bytes:
         """Code extensions by pydicom, believed only if they can be read back."""
+        if ascii_first and any("\x80" <= letter <= "\xff" for letter in text):
+            raise UnicodeError  # pydicom takes the default repertoire for Latin-1
         parts = [text]
         for delimiter in "=^" if vr == "PN" else "":
             parts = [each for part in parts for each in _with_delimiter(part, delimiter)]
@@ -140,7 +143,9 @@ def _element(tag: str, element: dict[str, Any], syntax_uid: str, text: Encode) -
     head = struct.pack(f"{order}HH", int(tag[:4], 16), int(tag[4:], 16))
     if vr == "SQ":
         items = (_dataset(item, syntax_uid, text) for item in element.get("Value", []))
-        value: bytes = b"".join(struct.pack(f"{order}HHI", 0xFFFE, 0xE000, len(item)) + item for item in items)
+        value: bytes = b"".join(
+            struct.pack(f"{order}HHI", 0xFFFE, 0xE000, len(item)) + item for item in items
+        )
     else:
         value = _value(vr, element, order, text)
     if syntax_uid == IMPLICIT_LITTLE:

@@ -16,7 +16,7 @@ import structlog
 from node import metrics
 from node.config import Dicom
 from node.dimse import pdu
-from node.dimse.association import Edge, Served
+from node.dimse.association import Edge, Served, check_decodable
 from node.dimse.gate import LOCAL_LIMIT, Arrival, Caller, Gate, Silent
 from node.dimse.limits import Seats, Sparingly
 from node.dimse.pdu import Broken, Rejected
@@ -133,6 +133,7 @@ class Listener:
     def _admit(self, arrival: Arrival, context: ssl.SSLContext | None) -> Caller | None:
         try:
             caller = self._gate.admit(arrival, context)
+            check_decodable(caller)
             own_limit = caller.entity.max_associations or self._dicom.max_associations_per_ae
             if not self._seats.enter(caller.request.calling, own_limit):
                 raise Rejected(*LOCAL_LIMIT, "too many associations")

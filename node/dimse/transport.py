@@ -212,6 +212,14 @@ class UpperLayer(DULServiceProvider):
         self.to_user_queue.put(primitive)
         self.connection.wake()
 
+    def _process_recv_primitive(self) -> bool:
+        if self.state_machine.current_state in ("Sta1", "Sta13"):
+            # The association is over: what else was to be sent (a second abort) has no event there
+            while not self.to_provider_queue.empty():
+                self.to_provider_queue.get()
+            return False
+        return super()._process_recv_primitive()
+
     def _read_pdu_data(self) -> None:
         if self.state_machine.current_state == "Sta13":  # waiting for the peer to close
             if not self.connection.discard():
