@@ -77,9 +77,10 @@ def request(
     version: int = 1,
     application: str = pdu.DICOM_APPLICATION_CONTEXT,
     implementation: str = "1.2.3.4",
+    more: bytes = b"",
 ) -> bytes:
-    """An A-ASSOCIATE-RQ."""
-    user = item(0x51, struct.pack(">I", 65536)) + item(0x52, implementation.encode())
+    """An A-ASSOCIATE-RQ; `more` are further items of user information."""
+    user = item(0x51, struct.pack(">I", 65536)) + item(0x52, implementation.encode()) + more
     body = struct.pack(">HH", version, 0) + called.ljust(16).encode() + calling.ljust(16).encode() + bytes(32)
     body += item(0x10, application.encode()) + b"".join(contexts) + item(0x50, user)
     return struct.pack(">BxI", 1, len(body)) + body

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pydicom
 import pytest
@@ -53,14 +54,14 @@ def get(port: int, metas: list[Meta]) -> tuple[dict[str, bytes], Dataset]:
     """C-GET of instances: (dataset bytes by UID, final status)."""
     received: dict[str, bytes] = {}
 
-    def keep(event: evt.Event) -> int:
+    def keep(event: Any) -> int:
         received[str(event.request.AffectedSOPInstanceUID)] = event.request.DataSet.getvalue()
         return 0
 
     ae = AE("GETTER")
     pairs = sorted({(meta.sop_class_uid, meta.transfer_syntax_uid) for meta in metas})
     contexts = [build_context(GET), *(build_context(uid, [syntax]) for uid, syntax in pairs)]
-    roles = []
+    roles: list[Any] = []
     for uid in sorted({uid for uid, _ in pairs}):
         role = SCP_SCU_RoleSelectionNegotiation()
         role.sop_class_uid, role.scu_role, role.scp_role = uid, False, True

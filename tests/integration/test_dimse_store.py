@@ -40,7 +40,7 @@ def test_a_file_is_stored_byte_for_byte(archive: tuple[Settings, Archive], tmp_p
     settings, stele = archive
     source = Path(str(get_testdata_file("CT_small.dcm")))
     entity = ApplicationEntity("STELE", "127.0.0.1", settings.dicom.port)
-    result = send_folder(PynetdicomPeers("SENDER"), entity, source, lambda done, total: None)
+    result = send_folder(PynetdicomPeers("SENDER"), entity, source, lambda *_: None)
     assert (result.sent, result.failed) == (1, [])
     reader = Part10Reader()
     dataset = bytes(reader.feed(source.read_bytes()))
