@@ -165,7 +165,9 @@ def test_a_cut_codestream_is_refused_or_decoded_to_its_size(uid: str, cut: int) 
 
 
 @pytest.mark.parametrize("read", [headers.jpeg, headers.jpeg2000, headers.jpeg_xl])
-@given(data=st.binary(max_size=200), start=st.sampled_from([b"", b"\xff\xd8", b"\xff\x4f\xff\x51", b"\xff\x0a"]))
+@given(
+    data=st.binary(max_size=200), start=st.sampled_from([b"", b"\xff\xd8", b"\xff\x4f\xff\x51", b"\xff\x0a"])
+)
 @settings(max_examples=200, deadline=None)
 def test_headers_of_any_bytes_are_read_or_refused(read: object, data: bytes, start: bytes) -> None:
     assert callable(read)
