@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
+import structlog
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.pdu import A_ASSOCIATE_RQ
@@ -25,11 +26,14 @@ from node.dimse.gate import Caller
 from node.dimse.limits import Rates
 from node.dimse.messages import Message, Messages
 from node.dimse.transport import SLICE_SECONDS, Connection, ConnectionLost, UpperLayer
-from node.domain.model import Actor, Role
+from node.domain.errors import Refusal
+from node.domain.model import Actor, AuditEvent, Role
 from node.services.archive import Archive
 from node.services.deliver import Progress
 
 RELEASE_SECONDS = 5.0  # for the peer to answer a release, or to close after an abort
+
+log = structlog.get_logger()
 
 _UNFINISHED = (0xFF00, 0xFE00)  # only these tell what remains (PS3.4 sections C.4.2.3, C.4.3.3)
 
@@ -174,6 +178,16 @@ class Served(Association):
                 return answer.command.status
         self.upper.break_off(pdu.NOT_SPECIFIED)
         raise ConnectionLost
+
+    def audit_refusal(self, action: str, error: Exception) -> None:
+        """Leave an audit event of a request that was refused before any service could."""
+        if not isinstance(error, Refusal):
+            return
+        event = AuditEvent(action, self.actor, error.reason.value, detail={"comment": error.comment})
+        try:
+            self.edge.archive.catalog.audits.record(event)
+        except Refusal as refusal:
+            log.warning("refusal not audited", reason=refusal.reason.value)
 
     # --- life ---
 

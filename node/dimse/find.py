@@ -75,6 +75,7 @@ def find(association: Served, message: Message) -> None:
     except ConnectionLost:
         raise
     except Exception as error:  # noqa: BLE001 - the status table knows what to say
+        association.audit_refusal("query", error)
         status, comment = status_of(Service.FIND, error)
         association.reply(message, status, comment)
     else:

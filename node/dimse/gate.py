@@ -77,7 +77,7 @@ class Arrival:
         except proxy.NotProxy as error:
             raise Silent(Reason.NOT_ALLOWED, str(error)) from error
         if source is not None:
-            self.address = source
+            self.address = plain_address(source)
 
     def shake_hands(self, context: ssl.SSLContext) -> None:
         """TLS; Silent (the alert was sent) if it fails."""

@@ -111,7 +111,13 @@ class Listener:
             return
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        threading.Thread(target=self._connection, args=(arrival, context), daemon=True).start()
+        try:
+            threading.Thread(target=self._connection, args=(arrival, context), daemon=True).start()
+        except RuntimeError:  # no more threads: this connection ends, the listener does not
+            log.error("no thread for a connection")
+            with self._lock:
+                self._pending.discard(arrival)
+            connected.close()
 
     def _connection(self, arrival: Arrival, context: ssl.SSLContext | None) -> None:
         """A connection's life, in its own thread."""

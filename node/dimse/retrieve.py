@@ -80,6 +80,7 @@ def _serve(association: Served, message: Message, service: Service, sending: _Se
     except ConnectionLost:
         raise
     except Exception as error:  # noqa: BLE001 - the status table knows what to say
+        association.audit_refusal("retrieve", error)
         status, comment = status_of(service, error)
         association.reply(message, status, comment)
         return

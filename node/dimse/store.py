@@ -46,6 +46,8 @@ def store(association: Served, message: Message) -> None:
         assert message.intake is not None  # noqa: S101 - `begin` gave it an intake or an error
         message.intake.finish()
     except Exception as error:  # noqa: BLE001 - the status table knows what to say
+        if message.intake is None:  # otherwise the intake has told
+            association.audit_refusal("store", error)
         status, comment = status_of(Service.STORE, error)
         association.reply(message, status, comment)
     else:

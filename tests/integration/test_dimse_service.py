@@ -282,29 +282,53 @@ def test_a_rate_slows_down(archive: tuple[Settings, Archive], port: int) -> None
     assert time.monotonic() - began > 0.8
 
 
-def test_refused_associations_are_audited(archive: tuple[Settings, Archive], port: int) -> None:
-    class Recorder:
-        """The audit trail, listening."""
+class Recorder:
+    """The audit trail, listening."""
 
-        def __init__(self) -> None:
-            self.events: list[AuditEvent] = []
+    def __init__(self) -> None:
+        self.events: list[AuditEvent] = []
 
-        def record(self, event: AuditEvent) -> None:
-            self.events.append(event)
+    def record(self, event: AuditEvent) -> None:
+        """Keep it."""
+        self.events.append(event)
 
+
+@contextmanager
+def recorded(stele: Archive) -> Iterator[list[AuditEvent]]:
+    """The events that are recorded on their own meanwhile."""
     recorder = Recorder()
-    audits, archive[1].catalog.audits = archive[1].catalog.audits, recorder  # type: ignore[assignment]
+    audits, stele.catalog.audits = stele.catalog.audits, recorder  # type: ignore[assignment]
     try:
+        yield recorder.events
+    finally:
+        stele.catalog.audits = audits
+
+
+def test_refused_associations_are_audited_but_no_flood(archive: tuple[Settings, Archive], port: int) -> None:
+    with recorded(archive[1]) as events:
         for _ in range(50):
             peer = Peer.connect(port)
             peer.send(request(ECHO, called="OTHER", calling="MODALITY"))
             peer.read_pdu()
             peer.close()
-    finally:
-        archive[1].catalog.audits = audits
-    assert 1 <= len(recorder.events) < 30
-    event = recorder.events[0]
-    assert (event.action, event.outcome, event.actor.name) == ("associate", "not_allowed", "MODALITY")
+    assert 1 <= len(events) < 30
+    assert {(event.action, event.outcome, event.actor.name) for event in events} == {
+        ("associate", "not_allowed", "MODALITY")
+    }
+
+
+def test_refused_requests_are_audited(archive: tuple[Settings, Archive], port: int) -> None:
+    put(archive[1], ApplicationEntity("NEITHER", may_store=False, may_retrieve=False))
+    with recorded(archive[1]) as events:
+        peer = Peer.associated(port, context(1, CT, EXPLICIT), context(3, FIND, IMPLICIT), calling="NEITHER")
+        peer.store(1, "1.2.3", [bytes(8)])
+        peer.send_command(3, Command(commands.C_FIND_RQ, class_uid=FIND, message_id=1, dataset_type=0))
+        peer.send(p_data(3, 2, b"\x08\0\x52\0\6\0\0\0STUDY "))
+        peer.read_command()
+    assert [(event.action, event.outcome, event.actor.name) for event in events] == [
+        ("store", "not_allowed", "NEITHER"),
+        ("query", "not_allowed", "NEITHER"),
+    ]
 
 
 # --- Proxies and TLS ---
