@@ -49,9 +49,7 @@ def open_blobs(settings: Settings) -> Blobs:
     # python3-rados comes from the distribution and is only needed here
     from node.adapters.blobs_rados import RadosBlobs
 
-    return RadosBlobs(
-        str(objects.conf), objects.user, objects.pool, operation_seconds=objects.operation_seconds
-    )
+    return RadosBlobs(objects.conf, objects.user, objects.pool, operation_seconds=objects.operation_seconds)
 
 
 def open_catalog(settings: Settings) -> PostgresCatalog:
@@ -96,6 +94,7 @@ def build(settings: Settings) -> Archive:
         policy=EntityPolicy(catalog.entities, any_calling_ae=settings.dicom.any_calling_ae),
         objects=objects,
         catalog=catalog,
+        leases=catalog.leases,
         codecs=codecs,
         peers=PynetdicomPeers(
             settings.ae_title,
@@ -147,7 +146,7 @@ def run_workers(settings: Settings, archive: Archive, holder: str, stop: threadi
         workers.Worker("surplus", collect.surplus, rest_seconds=5.0),
         workers.Worker("orphans", orphans, rest_seconds=3600.0),
     ]
-    workers.run(all_workers, catalog.leases, holder, stop)
+    workers.run(all_workers, archive.leases, holder, stop)
 
 
 # --- The embedded server ---
@@ -172,10 +171,8 @@ def with_catalog(settings: Settings) -> Iterator[Settings]:
         yield settings
         return
     server = EmbeddedPostgres(settings.data / "postgres")
-    running = server.running_dsn()
-    dsn = running or server.start()
+    dsn = server.start()
     try:
         yield settings.model_copy(update={"catalog": settings.catalog.model_copy(update={"dsn": dsn})})
     finally:
-        if running is None:
-            server.stop()
+        server.stop()

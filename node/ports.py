@@ -220,12 +220,29 @@ class Leases(Protocol):
 class Catalog(Protocol):
     """One transactional catalog, by subject."""
 
-    instances: Instances
-    searches: Searches
-    audits: Audits
-    accounts: Accounts
-    entities: Entities
-    surplus: Surplus
+    @property
+    def instances(self) -> Instances:
+        """See `Instances`."""
+
+    @property
+    def searches(self) -> Searches:
+        """See `Searches`."""
+
+    @property
+    def audits(self) -> Audits:
+        """See `Audits`."""
+
+    @property
+    def accounts(self) -> Accounts:
+        """See `Accounts`."""
+
+    @property
+    def entities(self) -> Entities:
+        """See `Entities`."""
+
+    @property
+    def surplus(self) -> Surplus:
+        """See `Surplus`."""
 
     def check(self) -> None:
         """Return if the catalog takes writes now; otherwise raise the Refusal."""

@@ -13,6 +13,7 @@ MAX_META_BYTES = 64 << 10
 
 _MAGIC_AT = 128
 _SOP_CLASS, _SOP_INSTANCE, _TRANSFER_SYNTAX = 0x00020002, 0x00020003, 0x00020010
+_SOURCE_AE = 0x00020016
 _head = struct.Struct("<HH2sH").unpack_from
 
 
@@ -23,6 +24,7 @@ class Meta:
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
+    source_ae: str = ""
 
 
 def _element(tag: int, vr: bytes, value: bytes) -> bytes:
@@ -49,7 +51,7 @@ def prefix(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, 
         _element(0x00020013, b"SH", IMPLEMENTATION_VERSION_NAME.encode("ascii")),
     ]
     if source_ae:
-        elements.append(_element(0x00020016, b"AE", source_ae.encode("ascii", "replace")[:16]))
+        elements.append(_element(_SOURCE_AE, b"AE", source_ae.encode("ascii", "replace")[:16]))
     group = b"".join(elements)
     return b"".join(
         (bytes(_MAGIC_AT), b"DICM", _element(0x00020000, b"UL", struct.pack("<I", len(group))), group)
@@ -141,7 +143,7 @@ class Part10Reader:
     def _element(self, tag: int, value: bytes, end: int) -> None:
         if tag == 0x00020000 and len(value) == 4:
             self._end = end + int.from_bytes(value, "little")
-        elif tag in (_SOP_CLASS, _SOP_INSTANCE, _TRANSFER_SYNTAX):
+        elif tag in (_SOP_CLASS, _SOP_INSTANCE, _TRANSFER_SYNTAX, _SOURCE_AE):
             self._values[tag] = value.decode("latin-1").strip("\0 ")
 
     def _keep(self) -> None:
@@ -151,4 +153,5 @@ class Part10Reader:
             self._values.get(_SOP_CLASS, ""),
             self._values.get(_SOP_INSTANCE, ""),
             self._values[_TRANSFER_SYNTAX],
+            self._values.get(_SOURCE_AE, ""),
         )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from node.ports import Catalog, Codecs, Peers
+from node.ports import Catalog, Codecs, Leases, Peers
 from node.services.access import Access, EntityPolicy
 from node.services.ingest import Ingest
 from node.services.metadata import Metadata
@@ -25,6 +25,7 @@ class Archive:
     policy: EntityPolicy
     objects: Objects
     catalog: Catalog
+    leases: Leases
     codecs: Codecs
     peers: Peers
 

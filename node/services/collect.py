@@ -20,7 +20,9 @@ log = structlog.get_logger()
 class Collect:
     """The collector's two steps."""
 
-    def __init__(self, objects: Objects, instances: Instances, surplus: Surplus, grace_seconds: float) -> None:
+    def __init__(
+        self, objects: Objects, instances: Instances, surplus: Surplus, grace_seconds: float
+    ) -> None:
         self._objects = objects
         self._instances = instances
         self._surplus = surplus

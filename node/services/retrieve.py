@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from node.domain import frames, part10
 from node.domain.errors import Reason, Refusal
 from node.domain.header import Header
+from node.domain.inflate import Inflater
 from node.domain.model import Actor, AuditEvent, Scope, StoredInstance
-from node.domain.syntaxes import can_transcode
+from node.domain.syntaxes import DEFLATED, can_transcode
 from node.ports import Audits, Codecs, Instances
 from node.services.objects import Objects
 
@@ -27,6 +28,7 @@ HEADERS_KEPT = 256
 MAX_TRANSCODE_BYTES = 512 << 20
 
 EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
+EXPLICIT_VR_BIG_ENDIAN = "1.2.840.10008.1.2.2"
 IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"
 # What peers take who cannot take an instance as it is stored, best first
 _FALLBACKS = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
@@ -116,8 +118,8 @@ class Retrieve:
 
     def stored_frames(self, instance: StoredInstance, header: Header, numbers: Sequence[int]) -> list[bytes]:
         """Frames (1-based) as stored. Refusal(NOT_FOUND) for a number that does not exist."""
-        if header.deflated:
-            return self.decoded_frames(instance, numbers)
+        if instance.transfer_syntax_uid in (DEFLATED, EXPLICIT_VR_BIG_ENDIAN):
+            return self.decoded_frames(instance, numbers)  # clients take native frames in little endian only
         ranges = frames.frame_ranges(header)
         self._check_frames(numbers, len(ranges))
         return [
@@ -132,7 +134,15 @@ class Retrieve:
 
     def bulk(self, instance: StoredInstance, offset: int, length: int) -> bytes:
         """A bulk value by its place in the dataset (`Header.bulk`)."""
-        return self._objects.read_range(instance.stored, offset, length)
+        if instance.transfer_syntax_uid != DEFLATED:
+            return self._objects.read_range(instance.stored, offset, length)
+        if offset + length > MAX_TRANSCODE_BYTES:
+            raise Refusal(Reason.NOT_ACCEPTABLE, "too far into a deflated dataset")
+        inflater = Inflater(MAX_TRANSCODE_BYTES)
+        inflated = b"".join(
+            part for piece in self._objects.stream(instance.stored) for part in inflater.feed(piece)
+        )
+        return inflated[offset : offset + length]
 
     def rendered(self, instance: StoredInstance, frame: int, how: Rendering) -> bytes:
         """A frame (1-based) for display."""
