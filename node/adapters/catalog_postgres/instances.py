@@ -142,7 +142,8 @@ class PostgresInstances:
         """Take the instances in scope, and what became empty above them, out of the catalog."""
         with self._pool.transaction() as connection:
             affected = _lock(connection, scope)
-            found = _select(connection, [scope])
+            # A study of the patient's that came after the locks were taken is not ours to touch.
+            found = _select(connection, [replace(scope, study_uid=uid) for uid in affected["studies"]])
             if found:
                 uids = [instance.sop_instance_uid for instance in found]
                 rows = connection.execute(

@@ -21,17 +21,8 @@ import psycopg
 
 from node.adapters.catalog_postgres.locks import lock_key
 from node.adapters.catalog_postgres.pool import Pool, parameters
+from node.adapters.catalog_postgres.searches_extra import extra_index_statements
 from node.domain.model import Level
-
-try:
-    from node.adapters.catalog_postgres.searches_extra import (
-        extra_index_statements as _extra_index_statements,
-    )
-except ImportError:  # until the search adapter is there
-
-    def _extra_index_statements(extra_tags: dict[Level, tuple[str, ...]]) -> list[str]:
-        return []
-
 
 FOLDER = Path(__file__).parent / "migrations"
 LOCK_TIMEOUT = "500ms"
@@ -113,7 +104,7 @@ def migrate(
                 continue
             _apply(connection, migration)
             applied.append(f"{migration.version:04}_{migration.name}")
-        for statement in _extra_index_statements(dict(extra_tags or {})):
+        for statement in extra_index_statements(dict(extra_tags or {})):
             _patiently(connection, statement, f"index for a search tag: {statement[:60]}")
     return applied
 
