@@ -5,6 +5,7 @@ python -m tests.bench.pynetdicom_scp PORT FOLDER
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 
@@ -13,7 +14,8 @@ folder = Path(sys.argv[2])
 
 def handle_store(event: evt.Event) -> int:
     """Write and acknowledge."""
-    (folder / str(event.request.AffectedSOPInstanceUID)).write_bytes(event.request.DataSet.getvalue())
+    request: Any = event.request
+    (folder / str(request.AffectedSOPInstanceUID)).write_bytes(request.DataSet.getvalue())
     return 0
 
 

@@ -31,12 +31,15 @@ class Server:
     title: str
     durable: bool
     pid: int
+    folder: Path
     dicomweb: str | None = None
 
     def cpu_seconds(self) -> float:
-        """CPU time of the server's processes so far, children included."""
-        ticks = os.sysconf("SC_CLK_TCK")
-        return sum(_cpu_ticks(pid) for pid in descendants(self.pid)) / ticks
+        """CPU time of the server's processes so far, its children and its database included."""
+        pids = set(descendants(self.pid))
+        for file in self.folder.rglob("postmaster.pid"):
+            pids.update(descendants(int(file.read_text().split()[0])))
+        return sum(_cpu_ticks(pid) for pid in pids) / os.sysconf("SC_CLK_TCK")
 
 
 def descendants(pid: int) -> list[int]:
@@ -85,7 +88,7 @@ def storescp(folder: Path) -> Iterator[Server]:
     port = free_port()
     command = ["storescp", "--fork", "+xa", "-pdu", "131072", "-od", str(folder), str(port)]
     with _program(command, port, folder) as pid:
-        yield Server("storescp", port, "STORESCP", False, pid)
+        yield Server("storescp", port, "STORESCP", False, pid, folder)
 
 
 @contextmanager
@@ -94,7 +97,7 @@ def pynetdicom(folder: Path) -> Iterator[Server]:
     port = free_port()
     command = [sys.executable, "-m", "tests.bench.pynetdicom_scp", str(port), str(folder)]
     with _program(command, port, folder) as pid:
-        yield Server("pynetdicom", port, "PYNETDICOM", False, pid)
+        yield Server("pynetdicom", port, "PYNETDICOM", False, pid, folder)
 
 
 @contextmanager
@@ -116,7 +119,13 @@ def orthanc(folder: Path) -> Iterator[Server]:
         }
         with running_orthanc(folder / "orthanc", postgres=section, settings={"SyncStorageArea": True}) as run:
             yield Server(
-                "Orthanc+PostgreSQL", run.dicom_port, run.title, True, run.process.pid, f"{run.url}/dicom-web"
+                "Orthanc+PostgreSQL",
+                run.dicom_port,
+                run.title,
+                True,
+                run.process.pid,
+                folder,
+                f"{run.url}/dicom-web",
             )
     finally:
         server.stop()
@@ -126,7 +135,9 @@ def orthanc(folder: Path) -> Iterator[Server]:
 def stele(folder: Path) -> Iterator[Server]:
     """The archive on its embedded defaults."""
     with running_archive(folder) as run:
-        yield Server("Stele", run.dicom_port, "STELE", True, run.process.pid, f"{run.base_url}/dicom-web")
+        yield Server(
+            "Stele", run.dicom_port, "STELE", True, run.process.pid, folder, f"{run.base_url}/dicom-web"
+        )
 
 
 ALL = {"storescp": storescp, "pynetdicom": pynetdicom, "orthanc": orthanc, "stele": stele}
