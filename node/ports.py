@@ -115,6 +115,9 @@ class Instances(Protocol):
     def refers_to(self, names: Sequence[str]) -> set[str]:
         """Those of `names` that some row refers to."""
 
+    def series_of(self, study_uid: str) -> list[str]:
+        """Series Instance UIDs of a study by Series Number, then UID; [] if there is no such study."""
+
     def series_version(self, series_uid: str) -> tuple[str, int] | None:
         """(opaque version, number of instances) of a series now; None if unknown. Changes with every
         instance that is added to or removed from it; used as ETag."""

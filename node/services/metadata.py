@@ -56,6 +56,15 @@ class Metadata:
             return prepared
         return current[0], self._prepare(series_uid, current[0])
 
+    def study(self, study_uid: str, series_uid: str | None = None) -> list[tuple[str, bytes]]:
+        """`series` for every series of a study, or for one of them. Refusal(NOT_FOUND)."""
+        wanted = self._instances.series_of(study_uid)
+        if series_uid is not None:
+            wanted = [series_uid] if series_uid in wanted else []
+        if not wanted:
+            raise Refusal(Reason.NOT_FOUND, "no such study or series")
+        return [self.series(each) for each in wanted]
+
     def instances(self, scope: Scope) -> Iterator[Attributes]:
         """Attributes of each instance in scope; nothing if there is none."""
         for instance, packed in self._instances.headers(scope):

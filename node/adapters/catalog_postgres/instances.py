@@ -187,6 +187,16 @@ class PostgresInstances:
             ).fetchall()
         return {str(row[0]) for row in rows}
 
+    def series_of(self, study_uid: str) -> list[str]:
+        """See the port."""
+        with self._pool.connection() as connection:
+            rows = connection.execute(
+                "SELECT series_uid FROM series JOIN studies USING (study_pk) WHERE study_uid = %s"
+                " ORDER BY series_number NULLS LAST, series_uid",
+                (study_uid,),
+            ).fetchall()
+        return [row[0] for row in rows]
+
     def series_version(self, series_uid: str) -> tuple[str, int] | None:
         """(opaque version, number of instances) of a series now; None if unknown.
 

@@ -1,0 +1,112 @@
+"""Who is asking: bearer tokens for machines, session cookies for people, everybody in a demonstration.
+
+The middleware leaves `req.context.actor` for the resources; what needs no login is listed here and
+nowhere else. A cookie alone never changes anything from another site: it is SameSite=Strict, and unsafe
+methods that rely on it must come from our own origin.
+"""
+
+import threading
+import time
+from collections import OrderedDict
+from urllib.parse import quote
+
+import falcon
+
+from node.domain.errors import Reason, Refusal
+from node.domain.model import Actor, Role
+from node.services.access import Access
+from node.web.status import Problem
+
+COOKIE = "stele_session"
+OPEN_PATHS = ("/health/live", "/health/ready", "/metrics", "/login", "/openapi.json")
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+MAX_SECRET_CHARS = 512
+
+LOGIN_TRIES = 10
+LOGIN_WINDOW_SECONDS = 300.0
+LOGIN_KEYS_KEPT = 10_000
+
+
+class Authentication:
+    """Falcon middleware; `demo` lets everybody in as an administrator."""
+
+    def __init__(self, access: Access, *, demo: bool) -> None:
+        self._access = access
+        self._demo = demo
+
+    def process_request(self, req: falcon.Request, _resp: falcon.Response) -> None:
+        """Set `req.context.actor`, redirect a browser to the login page, or refuse."""
+        address = req.remote_addr or ""
+        if self._demo:
+            if req.method not in SAFE_METHODS:
+                check_origin(req)
+            req.context.actor = Actor("demo", address, "http", Role.ADMINISTRATOR)
+            return
+        if req.path in OPEN_PATHS:
+            req.context.actor = None
+            return
+        try:
+            account = self._access.authenticate(self._secret(req))
+        except Refusal as refusal:
+            if refusal.reason is Reason.NOT_AUTHENTICATED and wants_page(req):
+                raise falcon.HTTPSeeOther(f"/login?next={quote(req.relative_uri, safe='')}") from None
+            raise
+        req.context.actor = Actor(account.name, address, "http", account.role)
+
+    @staticmethod
+    def _secret(req: falcon.Request) -> str:
+        header = req.get_header("Authorization")
+        if header is not None:
+            scheme, _, secret = header.partition(" ")
+            secret = secret.strip()
+            if scheme.lower() != "bearer" or not 0 < len(secret) <= MAX_SECRET_CHARS:
+                raise Refusal(Reason.NOT_AUTHENTICATED, "send a bearer token or log in")
+            return secret
+        cookies = req.get_cookie_values(COOKIE)
+        if not cookies or len(cookies[0]) > MAX_SECRET_CHARS:
+            raise Refusal(Reason.NOT_AUTHENTICATED, "send a bearer token or log in")
+        if req.method not in SAFE_METHODS:
+            check_origin(req)
+        return str(cookies[0])
+
+
+def check_origin(req: falcon.Request) -> None:
+    """Problem 403 for a browser's request that another site made; programs send neither header."""
+    site = req.get_header("Sec-Fetch-Site")
+    origin = req.get_header("Origin")
+    if site not in (None, "same-origin", "none"):
+        raise Problem(403, "foreign_origin", "the request comes from another site")
+    if origin is not None and origin.partition("://")[2] != req.netloc:
+        raise Problem(403, "foreign_origin", "the request comes from another site")
+
+
+def wants_page(req: falcon.Request) -> bool:
+    """Whether a browser asks for a page (and not a program, or a page's script, for data)."""
+    return req.method == "GET" and "text/html" in req.get_header("Accept", default="")
+
+
+class LoginThrottle:
+    """At most LOGIN_TRIES failed logins per address and name in LOGIN_WINDOW_SECONDS."""
+
+    def __init__(self) -> None:
+        self._failures: OrderedDict[tuple[str, str], list[float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def check(self, address: str, name: str) -> None:
+        """Refusal(TOO_MANY) if there have been too many failures."""
+        with self._lock:
+            if len(self._recent((address, name))) >= LOGIN_TRIES:
+                raise Refusal(Reason.TOO_MANY, "too many failed logins; wait some minutes")
+
+    def failed(self, address: str, name: str) -> None:
+        """Count a failure."""
+        key = (address, name)
+        with self._lock:
+            self._failures[key] = [*self._recent(key), time.monotonic()]
+            self._failures.move_to_end(key)
+            while len(self._failures) > LOGIN_KEYS_KEPT:
+                self._failures.popitem(last=False)
+
+    def _recent(self, key: tuple[str, str]) -> list[float]:
+        since = time.monotonic() - LOGIN_WINDOW_SECONDS
+        return [at for at in self._failures.get(key, []) if at > since]

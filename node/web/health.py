@@ -1,0 +1,69 @@
+"""Health and metrics, for load balancers and Prometheus: no login, no patient data."""
+
+import os
+import threading
+import time
+
+import falcon
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest, multiprocess
+
+from node.domain.errors import Refusal
+from node.services.archive import Archive
+from node.web.body import JSON, send_json
+
+READY_SECONDS = 1.0  # how long an answer about readiness holds
+
+
+class Live:
+    """GET /health/live: this process answers."""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """200, always."""
+        resp.set_header("Cache-Control", "no-store")
+        send_json(req, resp, {"status": "live"}, JSON)
+
+
+class Ready:
+    """GET /health/ready: catalog and objects answer and take writes."""
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+        self._lock = threading.Lock()
+        self._checked_at = float("-inf")
+        self._refusal: Refusal | None = None
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """200, or 503 with the reason. One check at a time serves everybody who asks meanwhile."""
+        with self._lock:
+            if time.monotonic() - self._checked_at > READY_SECONDS:
+                self._refusal = self._check()
+                self._checked_at = time.monotonic()
+            refusal = self._refusal
+        resp.set_header("Cache-Control", "no-store")
+        if refusal is None:
+            send_json(req, resp, {"status": "ready"}, JSON)
+            return
+        resp.status = falcon.HTTP_503
+        about = {"status": "not ready", "reason": refusal.reason.value, "comment": refusal.comment}
+        send_json(req, resp, about, JSON)
+
+    def _check(self) -> Refusal | None:
+        try:
+            self._archive.check()
+        except Refusal as refusal:
+            return refusal
+        return None
+
+
+class Metrics:
+    """GET /metrics: all processes of this node together."""
+
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        """Prometheus's text format."""
+        registry = REGISTRY
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            registry = CollectorRegistry()
+            multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        resp.content_type = CONTENT_TYPE_LATEST
+        resp.set_header("Cache-Control", "no-store")
+        resp.data = generate_latest(registry)
