@@ -216,6 +216,8 @@ class ProcessCodecs:
             starter.join()
 
     def _perform(self, order: dict[str, Any], part10: bytes) -> tuple[bytes, list[int]]:
+        if len(part10) > self._memory_bytes:
+            raise Refusal(Reason.NOT_ACCEPTABLE, "over the decoder's memory limit")
         if not self._queue.acquire(blocking=False):
             raise Refusal(Reason.UNAVAILABLE, "decoders busy")
         try:

@@ -92,16 +92,27 @@ def _perform(order: dict[str, Any], data: memoryview, max_bytes: int) -> Iterabl
 
 
 def _exactly(channel: socket.socket, length: int, limit: int) -> bytearray:
-    if length > limit:
-        raise MemoryError
-    data = bytearray(length)
-    view, done = memoryview(data), 0
-    while done < length:
-        got = channel.recv_into(view[done:])
-        if not got:
-            raise SystemExit("the parent is gone")
-        done += got
+    """The next `length` bytes; MemoryError, with the bytes taken and dropped, if there is no room."""
+    try:
+        if length > limit:
+            raise MemoryError
+        data = bytearray(length)
+    except MemoryError:
+        scrap = memoryview(bytearray(_PIECE_BYTES))
+        while length:
+            length -= _some(channel, scrap[:length])
+        raise
+    view = memoryview(data)
+    while view:
+        view = view[_some(channel, view) :]
     return data
+
+
+def _some(channel: socket.socket, view: memoryview) -> int:
+    got = channel.recv_into(view)
+    if not got:
+        raise SystemExit("the parent is gone")
+    return got
 
 
 _PAGE_BYTES = resource.getpagesize()

@@ -239,7 +239,11 @@ def _encode_jpeg_lossless(frame: Frame) -> Buffer:
     colours = _RGB if frame.geometry.samples == 3 else {}
     array = frame.unsigned(precision)
     return imagecodecs.jpeg8_encode(
-        array.astype("<u1") if precision <= 8 else array, lossless=True, predictor=1, bitspersample=precision, **colours
+        array.astype("<u1") if precision <= 8 else array,
+        lossless=True,
+        predictor=1,
+        bitspersample=precision,
+        **colours,
     )
 
 

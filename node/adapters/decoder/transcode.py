@@ -29,6 +29,7 @@ PHOTOMETRIC, PLANAR = 0x00280004, 0x00280006
 ICON_IMAGE_SEQUENCE = 0x00880200
 EXTENDED_OFFSETS = (0x7FE00001, 0x7FE00002)
 LOSSY, LOSSY_RATIO, LOSSY_METHOD = 0x00282110, 0x00282112, 0x00282114
+_DEFLATE_BYTES = 1 << 20
 _ITEM = b"\xfe\xff\x00\xe0"
 _SEQUENCE_END = b"\xfe\xff\xdd\xe0\0\0\0\0"
 
@@ -191,8 +192,9 @@ def _deflated(pieces: Iterable[Piece]) -> Iterator[Piece]:
     deflater = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
     length = 0
     for piece in pieces:
-        coded = deflater.compress(piece)
-        length += len(coded)
-        yield coded
+        for at in range(0, len(piece), _DEFLATE_BYTES):  # its output is one buffer, however large
+            coded = deflater.compress(memoryview(piece)[at : at + _DEFLATE_BYTES])
+            length += len(coded)
+            yield coded
     coded = deflater.flush()
     yield coded + b"\0" * ((length + len(coded)) % 2)
