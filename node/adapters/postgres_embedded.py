@@ -54,11 +54,11 @@ _SETTINGS = {
     "fsync": "on",
     "synchronous_commit": "on",
     "full_page_writes": "on",
-    "log_min_duration_statement": "-1",
-    # Statements carry patients' names: neither they nor their parameters go into a log.
+    # An error's text may quote a patient's name: clients are told, the log is not. "log" ranks above
+    # "error", so that the server's own life is still written down.
+    "log_min_messages": "log",
     "log_min_error_statement": "panic",
-    "log_error_verbosity": "terse",
-    "log_parameter_max_length_on_error": "0",
+    "log_min_duration_statement": "-1",
 }
 
 
@@ -76,6 +76,8 @@ def binaries() -> Path:
 
 class EmbeddedPostgres:
     """The server in `folder`, which is made on the first start.
+
+    Keep the object as long as the server is needed: the ownership ends with it.
 
     `programs`: another installation's programs, for tests; `settings`: further server settings.
     """
@@ -120,6 +122,7 @@ class EmbeddedPostgres:
             return
         try:
             pid = self._running()
+            socket_folder = self._socket_folder_in_use()
             if pid is not None:
                 os.kill(pid, signal.SIGINT)
                 if not self._ended(pid, STOP_SECONDS):
@@ -129,6 +132,8 @@ class EmbeddedPostgres:
             if self._process is not None:
                 self._process.wait(STOP_SECONDS)
                 self._process = None
+            if socket_folder is not None and socket_folder != self.folder / "run":
+                shutil.rmtree(socket_folder, ignore_errors=True)
         finally:
             self._lock.close()
             self._lock = None
@@ -187,10 +192,15 @@ class EmbeddedPostgres:
         fresh.rename(self._data)
 
     def _launch(self) -> None:
-        stale = self._data / "postmaster.pid"
-        # The number may belong to somebody else by now (after a reboot, in a container).
-        stale.unlink(missing_ok=True)
-        command = ["postgres", "-D", str(self._data), "-k", str(self._socket_folder())]
+        # Processes of a killed server may still write into the cluster until they notice.
+        if not self._free(START_SECONDS):
+            raise EmbeddedPostgresError(f"processes of a former server still work in {self._data}")
+        socket_folder = self._socket_folder()
+        # Nobody works here: whatever process the lock files name (after a reboot, in a container, the
+        # number is soon somebody else's), it is not a server of ours.
+        for leftover in (self._data / "postmaster.pid", *socket_folder.glob(".s.PGSQL.*")):
+            leftover.unlink(missing_ok=True)
+        command = ["postgres", "-D", str(self._data), "-k", str(socket_folder)]
         for name, value in self._settings.items():
             command += ["-c", f"{name}={value}"]
         with (self.folder / "server.log").open("ab") as log:
@@ -212,6 +222,10 @@ class EmbeddedPostgres:
         self._make_folder(folder)
         return folder
 
+    def _socket_folder_in_use(self) -> Path | None:
+        lines = self._pid_file()
+        return Path(lines[4]) if len(lines) > 4 and lines[4] else None
+
     def _await_ready(self, process: subprocess.Popen[bytes] | None) -> str:
         deadline = time.monotonic() + START_SECONDS
         while True:
@@ -232,12 +246,12 @@ class EmbeddedPostgres:
             time.sleep(0.02)
 
     def _dsn(self) -> str | None:
-        lines = self._pid_file()
-        if len(lines) < 5 or not lines[4]:
+        folder = self._socket_folder_in_use()
+        if folder is None:
             return None
         return conninfo.make_conninfo(
-            host=lines[4],
-            port=lines[3],
+            host=str(folder),
+            port=5432,
             user="stele",
             dbname=DATABASE,
             password=(self.folder / "password").read_text(),
@@ -262,12 +276,17 @@ class EmbeddedPostgres:
         if not lines or not lines[0].isdecimal():
             return None
         pid = int(lines[0])
-        try:
-            # A postmaster works in its data folder; another process with that number does not.
-            runs = Path(f"/proc/{pid}/cwd").readlink() == self._data.resolve()
-        except OSError:
-            return None
-        return pid if runs else None
+        return pid if _works_in(Path(f"/proc/{pid}"), self._data.resolve()) else None
+
+    def _free(self, seconds: float) -> bool:
+        """Whether no process works in the data folder any more."""
+        data = self._data.resolve()
+        deadline = time.monotonic() + seconds
+        while any(_works_in(process, data) for process in Path("/proc").glob("[0-9]*")):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        return True
 
     def _ended(self, pid: int, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
@@ -337,6 +356,14 @@ class EmbeddedPostgres:
         if done.returncode != 0:
             raise EmbeddedPostgresError(f"{command[0]} failed: {text.strip()[-500:]}")
         return text
+
+
+def _works_in(process: Path, folder: Path) -> bool:
+    """Whether a process's working folder is this one, as it is for all of a server's processes."""
+    try:
+        return (process / "cwd").readlink() == folder
+    except OSError:  # ended, or somebody else's
+        return False
 
 
 def _environment() -> dict[str, str]:

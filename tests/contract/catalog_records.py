@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 
 from node.adapters.catalog_postgres.catalog import PostgresCatalog
-from node.domain.model import Actor, AuditEvent, InstanceRecord, StoredObject
+from node.domain.model import Actor, Attributes, AuditEvent, InstanceRecord, StoredObject
 
 MODALITY = Actor("MODALITY", "192.0.2.7", "dimse")
 STORE = AuditEvent("store", MODALITY)
@@ -38,18 +38,19 @@ def record(
     uid: str = "",
     syntax: str = EXPLICIT_LITTLE,
     header: bytes = b"header",
-    **patient: Any,
+    patient: Attributes | None = None,
 ) -> InstanceRecord:
     """An instance; same arguments mean the same bytes under another object name."""
     series_uid = series or f"{study}.1"
-    identity = {"00100020": {"vr": "LO", "Value": [patient_id]}} if patient_id else {}
+    identity: Attributes = {"00100020": {"vr": "LO", "Value": [patient_id]}} if patient_id else {}
+    name: Attributes = {"00100010": {"vr": "PN", "Value": [{"Alphabetic": "Test^Anna"}]}}
     return InstanceRecord(
         sop_class_uid=CT,
         sop_instance_uid=uid or f"{series_uid}.{instance}",
         transfer_syntax_uid=syntax,
         study_uid=study,
         series_uid=series_uid,
-        patient={**identity, "00100010": {"vr": "PN", "Value": [{"Alphabetic": "Test^Anna"}]}, **patient},
+        patient={**identity, **name, **(patient or {})},
         study={"00080020": {"vr": "DA", "Value": ["20260102"]}},
         series={"00080060": {"vr": "CS", "Value": ["CT"]}, "00200011": {"vr": "IS", "Value": [3]}},
         instance={"00200013": {"vr": "IS", "Value": [instance]}},
@@ -64,6 +65,16 @@ def rows(dsn: str, query: str) -> list[tuple[Any, ...]]:
     with psycopg.connect(dsn, autocommit=True) as connection:
         cursor = connection.execute(query.encode())
         return cursor.fetchall() if cursor.description else []
+
+
+def counts(dsn: str) -> tuple[int, int, int]:
+    """How many patients, studies and series there are."""
+    ((patients, studies, series),) = rows(
+        dsn,
+        "SELECT (SELECT count(*) FROM patients), (SELECT count(*) FROM studies),"
+        " (SELECT count(*) FROM series)",
+    )
+    return patients, studies, series
 
 
 def one(dsn: str, query: str) -> Any:

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Generic, TypeVar
 
 import psycopg
 import pytest
@@ -18,6 +19,8 @@ from node.domain.model import Admission
 from tests.contract.catalog_records import STORE, one, open_catalog, record, rows
 from tests.support import free_port, wait_until
 
+T = TypeVar("T")
+
 
 @pytest.fixture
 def dsn(any_postgres_dsn: str) -> str:
@@ -31,11 +34,11 @@ def catalog(dsn: str) -> Iterator[PostgresCatalog]:
     catalog.close()
 
 
-class Call:
+class Call(Generic[T]):
     """A call in a thread of its own, and how it ended."""
 
-    def __init__(self, call: Callable[[], object]) -> None:
-        self.result: object = None
+    def __init__(self, call: Callable[[], T]) -> None:
+        self.result: T | None = None
         self.error: Exception | None = None
         self._call = call
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -44,7 +47,7 @@ class Call:
     def _run(self) -> None:
         try:
             self.result = self._call()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - told to the test
             self.error = error
 
     @property
@@ -57,9 +60,10 @@ class Call:
         assert isinstance(self.error, Refusal), (self.result, self.error)
         return self.error.reason
 
-    def value(self) -> object:
+    def value(self) -> T:
         self._thread.join(20)
         assert self.error is None, self.error
+        assert self.result is not None
         return self.result
 
 
@@ -114,7 +118,7 @@ def test_a_cancelled_wait_for_the_standby_is_not_acknowledged(catalog: PostgresC
         again = Call(lambda: catalog.instances.admit(record(2), STORE))
         wait_until(lambda: waiting_for_standby(dsn), 10, "the retry's COMMIT waits")
         assert again.running
-    admission_, _ = again.value()  # type: ignore[misc]
+    admission_, _ = again.value()
     assert admission_ is Admission.DUPLICATE
 
 
@@ -146,7 +150,7 @@ def test_the_statement_timeout_never_cuts_a_commit(dsn: str) -> None:
             "COMMIT waits five times as long as a statement may",
         )
         assert call.running
-    admission_, _ = call.value()  # type: ignore[misc]
+    admission_, _ = call.value()
     assert admission_ is Admission.STORED
     catalog.close()
 

@@ -5,13 +5,35 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
+from typing import TypeVar
 
 import pytest
 
 from node.adapters.catalog_postgres.catalog import PostgresCatalog
 from node.domain.errors import Reason, Refusal
-from node.domain.model import Admission, AuditEvent, Scope, StoredInstance, StoredObject
-from tests.contract.catalog_records import DELETE, MODALITY, STORE, one, open_catalog, record, rows, whole
+from node.domain.model import (
+    Admission,
+    Attributes,
+    AuditEvent,
+    InstanceRecord,
+    Scope,
+    StoredInstance,
+    StoredObject,
+)
+from tests.contract.catalog_records import (
+    DELETE,
+    MODALITY,
+    STORE,
+    counts,
+    one,
+    open_catalog,
+    record,
+    rows,
+    whole,
+)
+
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -26,13 +48,20 @@ def catalog(dsn: str) -> Iterator[PostgresCatalog]:
     catalog.close()
 
 
-def at_once(calls: list[Callable[[], object]]) -> list[object]:
+def at_once(calls: list[Callable[[], T]]) -> list[T]:
     with ThreadPoolExecutor(len(calls)) as threads:
         return [future.result() for future in [threads.submit(call) for call in calls]]
 
 
-def outcomes(dsn: str) -> list[tuple[str, str]]:
-    return rows(dsn, "SELECT action, outcome FROM audit_events ORDER BY event_id")  # type: ignore[return-value]
+def racing(
+    catalog: PostgresCatalog, racers: list[InstanceRecord]
+) -> tuple[list[Admission], list[StoredInstance]]:
+    answers = at_once([partial(catalog.instances.admit, racer, STORE) for racer in racers])
+    return [admission for admission, _ in answers], [row for _, row in answers]
+
+
+def outcomes(dsn: str) -> list[tuple[object, ...]]:
+    return rows(dsn, "SELECT action, outcome FROM audit_events ORDER BY event_id")
 
 
 # --- Admission -----------------------------------------------------------------------------------
@@ -94,20 +123,16 @@ def test_the_same_attempt_again_is_still_stored(catalog: PostgresCatalog) -> Non
     ids=["bytes", "transfer syntax", "in a new study", "in a new series"],
 )
 def test_something_else_under_the_uid_is_a_conflict(
-    catalog: PostgresCatalog, dsn: str, other: object
+    catalog: PostgresCatalog, dsn: str, other: InstanceRecord
 ) -> None:
     first = record(1)
     catalog.instances.admit(first, STORE)
-    admission, row = catalog.instances.admit(other, STORE)  # type: ignore[arg-type]
+    admission, row = catalog.instances.admit(other, STORE)
     assert admission is Admission.CONFLICT
     assert row.stored == first.stored
     assert row.study_uid == "2.25.1"
     assert outcomes(dsn) == [("store", "success"), ("store", "conflict")]
-    assert [one(dsn, f"SELECT count(*) FROM {table}") for table in ("patients", "studies", "series")] == [
-        1,
-        1,
-        1,
-    ]
+    assert counts(dsn) == (1, 1, 1)
     whole(dsn)
 
 
@@ -138,20 +163,20 @@ def test_without_patient_id_each_study_has_its_own_patient(catalog: PostgresCata
 
 def test_issuers_tell_patients_with_the_same_id_apart(catalog: PostgresCatalog, dsn: str) -> None:
     for study, issuer in (("2.25.1", "A"), ("2.25.2", "B")):
-        attributes = {"00100021": {"vr": "LO", "Value": [issuer]}}
-        catalog.instances.admit(record(study=study, **attributes), STORE)
+        attributes: Attributes = {"00100021": {"vr": "LO", "Value": [issuer]}}
+        catalog.instances.admit(record(study=study, patient=attributes), STORE)
     assert one(dsn, "SELECT count(*) FROM patients") == 2
     assert len(catalog.instances.select([Scope(patient_id="P1", issuer="B")])) == 1
     assert len(catalog.instances.select([Scope(patient_id="P1")])) == 2
 
 
 def test_values_that_postgresql_cannot_hold_are_taken_all_the_same(catalog: PostgresCatalog) -> None:
-    attributes = {
+    attributes: Attributes = {
         "00100040": {"vr": "CS", "Value": ["F\x00"]},
         "00100010": {"vr": "PN", "Value": [{"Alphabetic": "Te\x00st"}, None]},
         "00104000": {"vr": "LT", "Value": [None]},
     }
-    odd = record(10**30, uid="2.25.5", **attributes)
+    odd = record(10**30, uid="2.25.5", patient=attributes)
     admission, _ = catalog.instances.admit(odd, STORE)
     assert admission is Admission.STORED
 
@@ -159,20 +184,18 @@ def test_values_that_postgresql_cannot_hold_are_taken_all_the_same(catalog: Post
 @pytest.mark.parametrize("round_", range(3))
 def test_racing_writers_of_one_uid_have_one_winner(catalog: PostgresCatalog, dsn: str, round_: int) -> None:
     racers = [record(1, dataset=bytes([number]), patient_id=f"P{number}") for number in range(8)]
-    answers = at_once([lambda each=each: catalog.instances.admit(each, STORE) for each in racers])  # type: ignore[misc]
-    admissions = [admission for admission, _ in answers]  # type: ignore[misc]
+    admissions, in_force = racing(catalog, racers)
     assert admissions.count(Admission.STORED) == 1
     assert admissions.count(Admission.CONFLICT) == 7
     winner = racers[admissions.index(Admission.STORED)].stored
-    assert {row.stored for _, row in answers} == {winner}  # type: ignore[misc]
+    assert {row.stored for row in in_force} == {winner}
     assert one(dsn, "SELECT count(*) FROM audit_events") == 8
     whole(dsn)
 
 
 def test_racing_equal_writers_are_one_stored_and_duplicates(catalog: PostgresCatalog, dsn: str) -> None:
     racers = [record(1) for _ in range(8)]
-    answers = at_once([lambda each=each: catalog.instances.admit(each, STORE) for each in racers])  # type: ignore[misc]
-    admissions = [admission for admission, _ in answers]  # type: ignore[misc]
+    admissions, _ = racing(catalog, racers)
     assert admissions.count(Admission.STORED) == 1
     assert admissions.count(Admission.DUPLICATE) == 7
     whole(dsn)
@@ -348,10 +371,7 @@ def test_removal_takes_what_became_empty_with_it(
     after = {row.sop_instance_uid: row for _, row in catalog.instances.names()}
     assert after == {uid: row for uid, row in before.items() if row not in gone}
     assert sorted(catalog.surplus.take(10)) == sorted(row.stored.name for row in gone)
-    assert (
-        tuple(one(dsn, f"SELECT count(*) FROM {table}") for table in ("patients", "studies", "series"))
-        == left
-    )
+    assert counts(dsn) == left
     ((outcome, studies, detail),) = rows(
         dsn, "SELECT outcome, study_uids, detail FROM audit_events WHERE action = 'delete'"
     )

@@ -15,7 +15,7 @@ seals to a collector is for.
 import hashlib
 import json
 from collections.abc import Iterator
-from datetime import timezone
+from datetime import UTC
 from typing import Any
 
 import psycopg
@@ -154,7 +154,7 @@ def canonical(row: Row) -> bytes:
     value = {
         "txid": txid,
         "event_id": event_id,
-        "at": at.astimezone(timezone.utc).isoformat(timespec="microseconds"),
+        "at": at.astimezone(UTC).isoformat(timespec="microseconds"),
         "action": action,
         "outcome": outcome,
         "actor": actor,

@@ -147,7 +147,8 @@ class PostgresInstances:
             if found:
                 uids = [instance.sop_instance_uid for instance in found]
                 rows = connection.execute(
-                    "DELETE FROM instances WHERE sop_instance_uid = ANY (%s) RETURNING series_pk, object_name",
+                    "DELETE FROM instances WHERE sop_instance_uid = ANY (%s)"
+                    " RETURNING series_pk, object_name",
                     (uids,),
                 ).fetchall()
                 # What the rows name now: a repair may just have repointed one.
