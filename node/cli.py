@@ -122,9 +122,9 @@ def process(role: str, file: Path) -> None:
     settings = bootstrap.resolved(file)
     logs.set_up(settings.log_level, role)
     if role == "web":
-        from node.web import serve as web
+        from node.web.serve import serve as serve_web
 
-        web.serve(settings, lambda: bootstrap.build(settings))
+        serve_web(settings, lambda: bootstrap.build(settings))
         return
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -132,9 +132,9 @@ def process(role: str, file: Path) -> None:
     archive = bootstrap.build(settings)
     try:
         if role == "dimse":
-            from node.dimse import serve as dimse
+            from node.dimse.serve import serve as serve_dimse
 
-            dimse.serve(settings, archive, stop)
+            serve_dimse(settings, archive, stop)
         else:
             bootstrap.run_workers(settings, archive, f"{socket.gethostname()}:{os.getpid()}", stop)
     finally:

@@ -14,7 +14,7 @@ import falcon
 
 from node.domain.errors import Reason, Refusal
 from node.domain.model import Actor, Role
-from node.services.access import Access
+from node.services.access import Access, require
 from node.web.status import Problem
 
 COOKIE = "stele_session"
@@ -41,6 +41,7 @@ class Authentication:
             if req.method not in SAFE_METHODS:
                 check_origin(req)
             req.context.actor = Actor("demo", address, "http", Role.ADMINISTRATOR)
+            req.env["stele.actor"] = "demo"
             return
         if req.path in OPEN_PATHS:
             req.context.actor = None
@@ -52,6 +53,7 @@ class Authentication:
                 raise falcon.HTTPSeeOther(f"/login?next={quote(req.relative_uri, safe='')}") from None
             raise
         req.context.actor = Actor(account.name, address, "http", account.role)
+        req.env["stele.actor"] = account.name
 
     @staticmethod
     def _secret(req: falcon.Request) -> str:
@@ -68,6 +70,13 @@ class Authentication:
         if req.method not in SAFE_METHODS:
             check_origin(req)
         return str(cookies[0])
+
+
+def demand(req: falcon.Request, needed: Role) -> Actor:
+    """The request's actor, if it has at least the role. Refusal(NOT_ALLOWED)."""
+    actor: Actor = req.context.actor
+    require(actor, needed)
+    return actor
 
 
 def check_origin(req: falcon.Request) -> None:

@@ -6,7 +6,7 @@ could still turn out to be a delimiter.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from node.domain.errors import Reason, Refusal
@@ -61,7 +61,7 @@ class Reader:
         self._parts = 0
         # The first delimiter need not have a line break before it: lend it one.
         self._buffer = bytearray(b"\r\n")
-        self._state = self._preamble
+        self._state: Callable[[], Iterator[Event]] = self._preamble
 
     def feed(self, data: bytes | bytearray | memoryview) -> Iterator[Event]:
         """Take the next bytes of the body; the events are to be consumed before the next call."""

@@ -1,6 +1,7 @@
 """Pages for people: the login form, the way to the viewer, and the viewer's files."""
 
 from html import escape
+from typing import Any
 
 import falcon
 
@@ -118,7 +119,7 @@ class Viewer:
     def __init__(self, files: ViewerFiles) -> None:
         self._files = files
 
-    def __call__(self, req: falcon.Request, resp: falcon.Response) -> None:
+    def __call__(self, req: falcon.Request, resp: falcon.Response, **_params: Any) -> None:
         """Serve a file; used as a falcon sink, since paths inside the application are the viewer's."""
         if req.method not in ("GET", "HEAD"):
             raise falcon.HTTPMethodNotAllowed(["GET", "HEAD"])

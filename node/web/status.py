@@ -45,9 +45,9 @@ FAILURE_REASON = {
     Reason.INVALID_UID: 0xC000,
     Reason.MISMATCH: 0xA900,
     Reason.NOT_UNDERSTOOD: 0xC000,
-    Reason.CONFLICT: 0xC001,
+    Reason.CONFLICT: 0xC111,
     Reason.UNSUPPORTED_CLASS: 0x0122,
-    Reason.TOO_LARGE: 0xA700,
+    Reason.TOO_LARGE: 0xC002,  # an A7xx would be tried again for ever
     Reason.STORE_FULL: 0xA700,
     Reason.UNAVAILABLE: 0xA700,
 }

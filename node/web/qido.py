@@ -1,0 +1,99 @@
+"""QIDO-RS (PS3.18 section 10.6): searches for patients, studies, series and instances."""
+
+from collections.abc import Callable
+from urllib.parse import parse_qsl, urlencode
+
+import falcon
+
+from node.domain.errors import Reason, Refusal
+from node.domain.model import Attributes, Level, Role, Scope
+from node.domain.uid import check_uid
+from node.services.metadata import DICOMWEB_PATH
+from node.services.search import Search
+from node.web import accept, body, caching, dicom_xml, multipart
+from node.web.auth import demand
+from node.web.responses import BOUNDARY, multipart_type, wanted
+
+MAX_PARAMETERS = 1000
+_NOT_SEARCHED = frozenset({"accept", "charset"})  # content negotiation (section 8.3.3)
+
+
+def parameters_of(req: falcon.Request) -> list[tuple[str, str]]:
+    """The query component, decoded, in order. Refusal(INVALID_QUERY)."""
+    try:
+        return parse_qsl(
+            req.query_string, keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS
+        )
+    except ValueError:  # also UnicodeDecodeError
+        raise Refusal(Reason.INVALID_QUERY, "malformed query component") from None
+
+
+class Qido:
+    """One search resource: `level` below the study and series in the path."""
+
+    def __init__(self, search: Search, level: Level) -> None:
+        self._search = search
+        self._level = level
+
+    def on_get(
+        self, req: falcon.Request, resp: falcon.Response, study: str | None = None, series: str | None = None
+    ) -> None:
+        """Search. 200 with an empty list if nothing matches."""
+        actor = demand(req, Role.VIEWER)
+        scope = Scope(check_uid(study) if study else None, check_uid(series) if series else None)
+        send = _form(req)
+        parameters = [pair for pair in parameters_of(req) if pair[0] not in _NOT_SEARCHED]
+        result = self._search.qido(self._level, scope, parameters, actor)
+        for attributes in result.results:
+            url = _retrieve_url(self._level, attributes)
+            if url:
+                attributes["00081190"] = {"vr": "UR", "Value": [body.base_url(req) + url]}
+        for warning in result.warnings:
+            resp.append_header("Warning", f'299 {req.netloc} "{_quoted(warning)}"')
+        if result.next_parameters is not None:
+            kept = [pair for pair in parameters_of(req) if pair[0] in _NOT_SEARCHED]
+            query = urlencode([*result.next_parameters, *kept])
+            resp.append_header("Link", f'<{req.path}?{query}>; rel="next"')
+        resp.set_header("Cache-Control", caching.NO_STORE)
+        send(req, resp, [dict(sorted(each.items())) for each in result.results])
+
+    on_head = on_get
+
+
+def _form(req: falcon.Request) -> Callable[[falcon.Request, falcon.Response, list[Attributes]], None]:
+    """How to answer, decided before anything is searched."""
+    ranges = wanted(req)
+    for each in ranges:
+        if each.multipart and each.takes(dicom_xml.MEDIA_TYPE) and each.media_type != "*/*":
+            return _send_xml
+        chosen = accept.choose([each], (body.DICOM_JSON, body.JSON))
+        if chosen is not None:
+            return lambda req, resp, results: body.send_json(req, resp, results, chosen)
+    raise Refusal(Reason.NOT_ACCEPTABLE, "results are application/dicom+json or multipart XML")
+
+
+def _send_xml(_req: falcon.Request, resp: falcon.Response, results: list[Attributes]) -> None:
+    headers = (("Content-Type", dicom_xml.MEDIA_TYPE),)
+    parts = (multipart.Part(headers, (dicom_xml.document(each),)) for each in results)
+    resp.content_type = multipart_type(dicom_xml.MEDIA_TYPE)
+    resp.append_header("Vary", "Accept")
+    resp.data = b"".join(multipart.write(BOUNDARY, parts))
+
+
+def _retrieve_url(level: Level, found: Attributes) -> str:
+    if level is Level.PATIENT:
+        return ""
+    steps = {"studies": "0020000D", "series": "0020000E", "instances": "00080018"}
+    count = {Level.STUDY: 1, Level.SERIES: 2, Level.IMAGE: 3}[level]
+    path = DICOMWEB_PATH
+    for name, tag in list(steps.items())[:count]:
+        values = found.get(tag, {}).get("Value")
+        if not values:
+            return ""
+        path += f"/{name}/{values[0]}"
+    return path
+
+
+def _quoted(text: str) -> str:
+    safe = "".join(letter if " " <= letter <= "~" else "?" for letter in text)
+    return safe.replace("\\", "\\\\").replace('"', '\\"')

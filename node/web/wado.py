@@ -1,0 +1,105 @@
+"""WADO-RS instances (PS3.18 section 10.4): studies, series and instances as DICOM files; and their removal.
+
+What cannot be had in an accepted transfer syntax is found out before the first byte goes out; each piece
+of an object has passed its digest before it is sent. A failure in the midst of an answer breaks the
+connection off, so that half an answer never looks like a whole one.
+"""
+
+from collections.abc import Iterator
+
+import falcon
+
+from node.domain.errors import Reason, Refusal
+from node.domain.model import Role, StoredInstance
+from node.services.archive import Archive
+from node.web import caching, multipart
+from node.web.auth import demand
+from node.web.negotiate import DICOM, InstanceForm, instances
+from node.web.responses import scope_of, send_parts, stream, wanted
+
+_AHEAD = 2  # the first part's headers and its first piece
+
+
+class Instances:
+    """GET and DELETE of a study, series or instance."""
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+
+    def on_get(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        study: str,
+        series: str | None = None,
+        instance: str | None = None,
+    ) -> None:
+        """All instances of the resource, as parts or, where it is one instance, plain."""
+        actor = demand(req, Role.VIEWER)
+        form = instances(wanted(req), single=instance is not None)
+        found = self._archive.retrieve.select([scope_of(study, series, instance)], actor)
+        if not found:
+            raise Refusal(Reason.NOT_FOUND, "nothing stored there")
+        chosen = [(each, self._syntax(each, form)) for each in found]
+        if form.multipart:
+            parts = [self._part(each, syntax) for each, syntax in chosen]
+            send_parts(req, resp, DICOM, parts, kind="instances", ahead=_AHEAD)
+        else:
+            self._plain(req, resp, *chosen[0])
+
+    on_head = on_get
+
+    def on_delete(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        study: str,
+        series: str | None = None,
+        instance: str | None = None,
+    ) -> None:
+        """Remove for good; 204 when nobody finds it any more."""
+        actor = demand(req, Role.ADMINISTRATOR)
+        self._archive.remove.remove(scope_of(study, series, instance), actor)
+        resp.status = falcon.HTTP_204
+
+    def _syntax(self, instance: StoredInstance, form: InstanceForm) -> str:
+        syntax = self._archive.retrieve.syntax_for(instance, form.syntaxes)
+        if syntax is None:
+            raise Refusal(Reason.NOT_ACCEPTABLE, "cannot be sent in an accepted transfer syntax")
+        return syntax
+
+    def _part(self, instance: StoredInstance, syntax: str) -> multipart.Part:
+        as_stored = syntax == instance.transfer_syntax_uid
+        length = self._archive.retrieve.part10_length(instance) if as_stored else None
+        headers = (("Content-Type", f"{DICOM}; transfer-syntax={syntax}"),)
+        return multipart.Part(headers, self._archive.retrieve.part10(instance, syntax), length)
+
+    def _plain(
+        self, req: falcon.Request, resp: falcon.Response, instance: StoredInstance, syntax: str
+    ) -> None:
+        etag = f"{instance.stored.sha256.hex()[:32]}-{syntax}"
+        resp.append_header("Vary", "Accept")
+        if caching.unchanged(req, resp, etag, caching.IMMUTABLE):
+            return
+        resp.content_type = f"{DICOM}; transfer-syntax={syntax}"
+        pieces = self._archive.retrieve.part10(instance, syntax)
+        if syntax == instance.transfer_syntax_uid:
+            length = self._archive.retrieve.part10_length(instance)
+            part = caching.byte_range(req, resp, length, etag)
+            if part is not None:
+                pieces = _cut(pieces, *part)
+            resp.content_length = part[1] if part else length
+        stream(req, resp, pieces, kind="instances", ahead=1)
+
+
+def _cut(pieces: Iterator[bytes], start: int, count: int) -> Iterator[bytes]:
+    """`count` bytes from `start` out of a stream."""
+    for piece in pieces:
+        if start >= len(piece):
+            start -= len(piece)
+            continue
+        part = piece[start : start + count]
+        start, count = 0, count - len(part)
+        yield part
+        if not count:
+            return
