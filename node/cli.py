@@ -21,7 +21,12 @@ from node.domain.errors import Refusal
 from node.domain.model import Actor, ApplicationEntity, AuditEvent, Role
 from node.services.archive import Archive
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Stele, a clustered PACS archive.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Stele, a clustered PACS archive.",
+    pretty_exceptions_enable=False,  # its boxes would break lines that a log collector reads
+)
 users = typer.Typer(no_args_is_help=True, help="People who log in.")
 machines = typer.Typer(no_args_is_help=True, help="Machines that use bearer tokens.")
 entities = typer.Typer(no_args_is_help=True, help="Application entities (DICOM peers).")
@@ -46,7 +51,7 @@ def main() -> None:
 
 
 def _fail(message: str, code: int = 1) -> NoReturn:
-    err.print(f"stele: {message}", style="red", highlight=False, markup=False)
+    err.print(f"stele: {message}", style="red", highlight=False, markup=False, soft_wrap=True)
     raise SystemExit(code)
 
 
@@ -109,6 +114,7 @@ def serve(
             "DEMO: everyone on this machine may read, store and delete, without login. "
             "Listening on loopback only.",
             style="bold yellow",
+            soft_wrap=True,
         )
     Supervisor(settings, ROLES if role == "all" else (role,)).run()
 
@@ -172,7 +178,8 @@ def check(
         for finding in bootstrap.build_check(settings, archive).run(read_bytes=not quick):
             findings += 1
             line = {"kind": finding.kind, "name": finding.name}
-            out.print(json.dumps(line) if as_json else f"{finding.kind}: {finding.name}", highlight=False)
+            text = json.dumps(line) if as_json else f"{finding.kind}: {finding.name}"
+            out.print(text, highlight=False, markup=False, soft_wrap=True)
     if findings:
         raise SystemExit(1)
     if not as_json:
@@ -187,7 +194,7 @@ def rebuild(config: Config = None, data: Data = None) -> None:
         for rebuilt in bootstrap.build_rebuild(archive).run():
             counts[rebuilt.result] = counts.get(rebuilt.result, 0) + 1
             if rebuilt.result not in ("stored", "duplicate"):
-                err.print(f"{rebuilt.result}: object {rebuilt.name}", highlight=False)
+                err.print(f"{rebuilt.result}: object {rebuilt.name}", highlight=False, soft_wrap=True)
     out.print(", ".join(f"{count} {result}" for result, count in counts.items()) or "nothing to rebuild")
     if set(counts) - {"stored", "duplicate"}:
         raise SystemExit(1)
@@ -217,7 +224,7 @@ def send(
 
         result = send_folder(bootstrap.open_peers(calling), entity, folder, report)
     for path, why in result.failed:
-        err.print(f"{path}: {why}", highlight=False, markup=False)
+        err.print(f"{path}: {why}", highlight=False, markup=False, soft_wrap=True)
     out.print(f"{result.sent} sent, {len(result.failed)} failed", highlight=False)
     if result.failed or not result.sent:
         raise SystemExit(1)
