@@ -158,7 +158,7 @@ class Settings(BaseSettings):
     """All settings. See the module's docstring for where they come from."""
 
     model_config = SettingsConfigDict(
-        env_prefix="STELE_", env_nested_delimiter="__", extra="forbid", frozen=True
+        env_prefix="STELE_", env_nested_delimiter="__", env_ignore_empty=True, extra="forbid", frozen=True
     )
 
     ae_title: AETitle = Field("STELE", description="our own AE title")
