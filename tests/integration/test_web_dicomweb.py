@@ -1,0 +1,230 @@
+"""DICOMweb as its users have it: dicomweb-client and plain HTTP against a running archive."""
+
+import gzip
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pydicom
+import pytest
+import requests
+from dicomweb_client.api import DICOMwebClient
+from pydicom.data import get_testdata_file
+from pydicom.dataset import FileDataset
+
+from node.web.openapi import description
+from tests import corpus
+from tests.archive import Archive, running_archive
+
+NAMES = ("CT_small.dcm", "MR_small.dcm", "JPEG2000.dcm", "US1_J2KR.dcm", "color3d_jpeg_baseline.dcm")
+SLICES = 25
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
+    with running_archive(tmp_path_factory.mktemp("web")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(archive: Archive) -> DICOMwebClient:
+    return DICOMwebClient(f"{archive.base_url}/dicom-web")
+
+
+@pytest.fixture(scope="module")
+def stored(client: DICOMwebClient) -> dict[str, FileDataset]:
+    images = {name: pydicom.dcmread(str(get_testdata_file(name))) for name in NAMES}
+    answer = client.store_instances(list(images.values()))
+    assert len(answer.ReferencedSOPSequence) == len(images)
+    assert "FailedSOPSequence" not in answer
+    return images
+
+
+@pytest.fixture(scope="module")
+def series(client: DICOMwebClient) -> list[FileDataset]:
+    slices = list(corpus.ct_series(SLICES, size=64, study=corpus.Study(seed=7)))
+    client.store_instances(slices)
+    return slices
+
+
+def path(image: FileDataset) -> str:
+    return (
+        f"/dicom-web/studies/{image.StudyInstanceUID}/series/{image.SeriesInstanceUID}"
+        f"/instances/{image.SOPInstanceUID}"
+    )
+
+
+def get(archive: Archive, address: str, accept: str = "*/*", **headers: str) -> requests.Response:
+    return requests.get(f"{archive.base_url}{address}", headers={"Accept": accept, **headers}, timeout=60)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_went_in_comes_out_byte_identical(
+    client: DICOMwebClient, stored: dict[str, FileDataset], name: str, archive: Archive
+) -> None:
+    image = stored[name]
+    sent = Path(str(get_testdata_file(name))).read_bytes()
+    answer = get(archive, path(image), "application/dicom; transfer-syntax=*")
+    assert answer.status_code == 200
+    received = answer.content
+    assert _dataset(received) == _dataset(sent)
+    assert pydicom.dcmread(_file(received)).file_meta.TransferSyntaxUID == image.file_meta.TransferSyntaxUID
+
+
+def _dataset(part10: bytes) -> bytes:
+    length = pydicom.dcmread(_file(part10)).file_meta.FileMetaInformationGroupLength
+    return part10[132 + 12 + length :]
+
+
+def _file(data: bytes) -> pydicom.filebase.DicomBytesIO:
+    return pydicom.filebase.DicomBytesIO(data)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_without_a_syntax_it_comes_uncompressed(
+    archive: Archive, stored: dict[str, FileDataset], name: str
+) -> None:
+    answer = get(archive, path(stored[name]), "application/dicom")
+    image = pydicom.dcmread(_file(answer.content))
+    assert image.file_meta.TransferSyntaxUID == pydicom.uid.ExplicitVRLittleEndian
+    assert image.pixel_array.shape == stored[name].pixel_array.shape
+
+
+def test_searches_find_what_was_stored(client: DICOMwebClient, series: list[FileDataset]) -> None:
+    first = series[0]
+    found = client.search_for_studies(search_filters={"PatientID": first.PatientID})
+    assert first.StudyInstanceUID in [each["0020000D"]["Value"][0] for each in found]
+    study = next(each for each in found if each["0020000D"]["Value"][0] == first.StudyInstanceUID)
+    assert study["00201208"]["Value"] == [SLICES]
+    assert study["00080061"]["Value"] == ["CT"]
+    instances = client.search_for_instances(first.StudyInstanceUID, first.SeriesInstanceUID)
+    assert {each["00080018"]["Value"][0] for each in instances} == {each.SOPInstanceUID for each in series}
+
+
+def test_pages_follow_their_links_to_every_instance_once(archive: Archive, series: list[FileDataset]) -> None:
+    address = f"/dicom-web/studies/{series[0].StudyInstanceUID}/instances?limit=7"
+    seen: list[str] = []
+    while address:
+        answer = get(archive, address)
+        seen += [each["00080018"]["Value"][0] for each in answer.json()]
+        link = re.match(r"<([^>]*)>", answer.headers.get("Link", ""))
+        address = link[1] if link else ""
+    assert sorted(seen) == sorted(each.SOPInstanceUID for each in series)
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["limit=-1", "limit=x", "offset=-1", "nonsense=1", "StudyDate=2020-01-01-x", "fuzzymatching=perhaps"],
+)
+def test_a_wrong_query_is_refused(archive: Archive, query: str) -> None:
+    answer = get(archive, f"/dicom-web/studies?{query}")
+    assert answer.status_code == 400
+    assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+def test_series_metadata_is_versioned_and_compressed(archive: Archive, series: list[FileDataset]) -> None:
+    first = series[0]
+    address = f"/dicom-web/studies/{first.StudyInstanceUID}/series/{first.SeriesInstanceUID}/metadata"
+    answer = get(archive, address, "application/dicom+json", **{"Accept-Encoding": "gzip"})
+    assert answer.headers["Content-Encoding"] == "gzip"
+    metadata = answer.json()
+    assert [each["00080018"]["Value"][0] for each in metadata] == [each.SOPInstanceUID for each in series]
+    bulk = metadata[0]["7FE00010"]["BulkDataURI"]
+    assert get(archive, bulk, "application/octet-stream").content == first.PixelData
+    again = get(archive, address, "application/dicom+json", **{"If-None-Match": answer.headers["ETag"]})
+    assert again.status_code == 304
+    plain = get(archive, address, "application/dicom+json", **{"Accept-Encoding": "identity"})
+    assert "Content-Encoding" not in plain.headers
+    assert plain.json() == metadata
+    assert gzip.compress(plain.content)  # it is bytes, not compressed twice
+
+
+def test_frames_as_stored_and_decoded(archive: Archive, stored: dict[str, FileDataset]) -> None:
+    compressed = stored["US1_J2KR.dcm"]
+    as_stored = get(archive, f"{path(compressed)}/frames/1", "image/jp2")
+    assert as_stored.status_code == 200
+    assert as_stored.content.startswith(b"\xff\x4f\xff\x51")
+    decoded = get(archive, f"{path(compressed)}/frames/1", "application/octet-stream")
+    assert len(decoded.content) == compressed.pixel_array.nbytes
+    plain = stored["CT_small.dcm"]
+    assert get(archive, f"{path(plain)}/frames/1", "application/octet-stream").content == plain.PixelData
+    assert get(archive, f"{path(plain)}/frames/999999").status_code == 404
+    assert get(archive, f"{path(plain)}/frames/0").status_code == 400
+    assert get(archive, f"{path(plain)}/frames/1", "video/mp4").status_code == 406
+
+
+def test_ranges_of_an_instance(archive: Archive, stored: dict[str, FileDataset]) -> None:
+    address = path(stored["CT_small.dcm"])
+    whole = get(archive, address, "application/dicom; transfer-syntax=*")
+    part = get(archive, address, "application/dicom; transfer-syntax=*", Range="bytes=100-299")
+    assert part.status_code == 206
+    assert part.content == whole.content[100:300]
+    assert "immutable" in whole.headers["Cache-Control"]
+    beyond = get(archive, address, "application/dicom; transfer-syntax=*", Range="bytes=99999999-")
+    assert beyond.status_code == 416
+
+
+@pytest.mark.parametrize(("accept", "magic"), [("image/jpeg", b"\xff\xd8"), ("image/png", b"\x89PNG")])
+def test_rendered_images_and_thumbnails(
+    archive: Archive, stored: dict[str, FileDataset], accept: str, magic: bytes
+) -> None:
+    image = stored["CT_small.dcm"]
+    for address in (
+        f"{path(image)}/rendered?window=40,400,linear&viewport=64,64&quality=80",
+        f"{path(image)}/thumbnail",
+        f"/dicom-web/studies/{image.StudyInstanceUID}/thumbnail",
+    ):
+        answer = get(archive, address, accept)
+        assert answer.status_code == 200
+        assert answer.headers["Content-Type"] == accept
+        assert answer.content.startswith(magic)
+    assert get(archive, f"{path(image)}/rendered", "image/tiff").status_code == 406
+    assert get(archive, f"{path(image)}/rendered?window=1").status_code == 400
+
+
+def test_other_bytes_under_a_known_uid_are_refused(archive: Archive, series: list[FileDataset]) -> None:
+    changed = next(iter(corpus.ct_series(1, size=64, study=corpus.Study(seed=7))))
+    before = get(archive, path(changed), "application/dicom; transfer-syntax=*").content
+    changed.PatientComments = "other bytes"
+    answer = requests.post(
+        f"{archive.base_url}/dicom-web/studies",
+        data=corpus.encode(changed),
+        headers={"Content-Type": "application/dicom"},
+        timeout=60,
+    )
+    assert answer.status_code == 409
+    assert answer.json()["00081198"]["Value"][0]["00081155"]["Value"] == [changed.SOPInstanceUID]
+    assert get(archive, path(changed), "application/dicom; transfer-syntax=*").content == before
+
+
+def test_what_was_deleted_is_gone_and_nothing_else(archive: Archive, client: DICOMwebClient) -> None:
+    kept, gone = (next(iter(corpus.ct_series(1, size=32, study=corpus.Study(seed=n)))) for n in (8, 9))
+    client.store_instances([kept, gone])
+    address = f"{archive.base_url}/dicom-web/studies/{gone.StudyInstanceUID}"
+    assert requests.delete(address, timeout=60).status_code == 204
+    assert requests.get(address, timeout=60).status_code == 404
+    assert requests.delete(address, timeout=60).status_code == 404
+    assert get(archive, path(kept)).status_code == 200
+
+
+def test_nobody_is_let_in_without_login_or_token(tmp_path: Path) -> None:
+    with running_archive(tmp_path, arguments=()) as closed:
+        for address in ("/dicom-web/studies", "/viewer/", "/", "/dicom-web/studies?token=x"):
+            answer = requests.get(f"{closed.base_url}{address}", timeout=30, allow_redirects=False)
+            assert answer.status_code == 401, address
+        assert get(closed, "/health/ready").status_code == 200
+        wrong = get(closed, "/dicom-web/studies", Authorization="Bearer nonsense")
+        assert wrong.status_code == 401
+        page = get(closed, "/", "text/html")
+        assert page.url.endswith("/login?next=%2F")
+
+
+def test_the_description_names_every_address_that_is_served(archive: Archive) -> None:
+    served = requests.get(f"{archive.base_url}/openapi.json", timeout=30).json()
+    assert served == description()
+    for address, operations in served["paths"].items():
+        concrete = re.sub(r"\{(study|series|instance)\}", "1.2.3", address).replace("{numbers}", "1")
+        concrete = concrete.replace("{path}", "7FE00010")
+        for method in set(operations) & {"get", "post", "delete"}:
+            answer = requests.request(method, f"{archive.base_url}{concrete}", timeout=30)
+            assert str(answer.status_code) in operations[method]["responses"], (method, concrete, answer.text)
