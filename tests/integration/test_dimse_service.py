@@ -297,11 +297,11 @@ class Recorder:
 def recorded(stele: Archive) -> Iterator[list[AuditEvent]]:
     """The events that are recorded on their own meanwhile."""
     recorder = Recorder()
-    audits, stele.catalog.audits = stele.catalog.audits, recorder  # type: ignore[assignment]
+    audits, stele.catalog.audits = stele.catalog.audits, recorder  # type: ignore[misc, assignment]
     try:
         yield recorder.events
     finally:
-        stele.catalog.audits = audits
+        stele.catalog.audits = audits  # type: ignore[misc]
 
 
 def test_refused_associations_are_audited_but_no_flood(archive: tuple[Settings, Archive], port: int) -> None:

@@ -73,7 +73,7 @@ def test_an_ae_with_a_certificate_needs_just_that_one() -> None:
 
 def test_a_change_is_in_force_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr(access.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("node.services.access.time.monotonic", lambda: now[0])
     entities = KnownEntities()
     asked = EntityPolicy(entities, any_calling_ae=False)
     assert refused(asked, "CT1", "192.0.2.1")
