@@ -52,6 +52,10 @@ SELECT coalesce(
 Row = tuple[Any, ...]
 
 
+class AuditChainError(Exception):
+    """The chain cannot go on; the message says why and what to do."""
+
+
 def event_parameters(event: AuditEvent) -> dict[str, Any]:
     """The parameters of INSERT_EVENT."""
     return {
@@ -84,7 +88,7 @@ class PostgresAudits:
     def seal(self) -> int:
         """Seal every row whose transaction has ended; returns how many.
 
-        One transaction per batch. Returns 0 at once while another worker is sealing.
+        One transaction per batch. Returns 0 at once while another worker is sealing. AuditChainError.
         """
         total = 0
         while True:
@@ -102,8 +106,12 @@ class PostgresAudits:
             seal_id, start, former = _newest_seal(connection)
             row = connection.execute(_BOUND, {"from": start, "batch": BATCH_EVENTS}).fetchone()
             bound = str(row[0]) if row else start
-            if int(bound) <= int(start):
-                return 0
+            if int(bound) < int(start):
+                raise AuditChainError(
+                    f"the server's transaction numbers ({bound}) are behind the audit chain ({start}): the "
+                    "catalog was restored from a dump. Stop the server and raise its counter: pg_resetwal "
+                    "--epoch and --next-transaction-id"
+                )
             count, digest = _digest(connection, former, start, bound)
             if count:
                 connection.execute(
