@@ -53,20 +53,19 @@ class Rebuild:
         digests = self._objects.digests_of(name)
         reader = part10.Part10Reader()
         reader.feed(self._objects.prefix(name, digests))
-        if reader.meta is None:
-            raise Refusal(Reason.CORRUPT, "an object without file meta information")
+        meta = reader.finish()  # the prefix ends with the meta information
         stored = StoredObject(name, digests.prefix_length, digests.dataset_length, digests.sha256)
-        header_reader = HeaderReader(reader.meta.transfer_syntax_uid, self._ingest.limits)
+        header_reader = HeaderReader(meta.transfer_syntax_uid, self._ingest.limits)
         for piece in self._objects.stream(stored):
             header_reader.feed(piece)
         header = header_reader.finish()
         class_uid, instance_uid, study_uid, series_uid = levels.identify(header)
         patient, study, series, instance = levels.split(header, self._ingest.extra_tags)
-        source = Actor(reader.meta.source_ae or "UNKNOWN", "", "node")
+        source = Actor(meta.source_ae or "UNKNOWN", "", "node")
         record = InstanceRecord(
             class_uid,
             instance_uid,
-            reader.meta.transfer_syntax_uid,
+            meta.transfer_syntax_uid,
             study_uid,
             series_uid,
             patient,
