@@ -75,7 +75,10 @@ class Association:
         """C-STORE; returns the status."""
         command = _command(message_id, self._prepared.sop_class_uid, instance_uid)
         size = self._max_pdu - 6
-        parts: list[bytes | memoryview] = [struct.pack(">BBIIBB", 4, 0, len(command) + 6, len(command) + 2, 1, 3), command]
+        parts: list[bytes | memoryview] = [
+            struct.pack(">BBIIBB", 4, 0, len(command) + 6, len(command) + 2, 1, 3),
+            command,
+        ]
         for start in range(0, len(dataset), size):
             piece = memoryview(dataset)[start : start + size]
             last = 2 if start + size >= len(dataset) else 0
