@@ -10,6 +10,7 @@ import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -249,7 +250,7 @@ ROWS = {
 }
 
 
-def query(archive: Archive, sql: str) -> list[dict[str, object]]:
+def query(archive: Archive, sql: str) -> list[dict[str, Any]]:
     """Rows out of a running archive's catalog."""
     settings = bootstrap.resolved(bootstrap.run_file(Settings(data=archive.data)))
     with psycopg.connect(settings.catalog.dsn, row_factory=dict_row) as connection:
