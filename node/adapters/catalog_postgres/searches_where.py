@@ -51,8 +51,13 @@ _LISTS = {MODALITIES_IN_STUDY: ("series", "modality"), SOP_CLASSES_IN_STUDY: ("i
 _LARGEST = 2**63 - 1
 # What NFKD leaves beside the letters: accents, points and marks of many scripts, but not kana's voicing
 _MARKS = "[\u0300-\u036f\u0483-\u0487\u0591-\u05bd\u0610-\u061a\u064b-\u065f\u200b-\u200f]+"
-# Letters with a stroke and the like, which decompose into nothing (see `node.domain.names`)
-_SPELLINGS = {"o": "ø", "l": "ł", "d": "đð", "h": "ħ", "i": "ı", "t": "ŧ"}
+# Letters that NFKD leaves whole (see `node.domain.names`), by what a searcher types instead
+_SPELLINGS = {
+    **{"ae": "æ", "oe": "œ", "th": "þ", "ss": "ß"},
+    **{"o": "ø", "l": "ł", "d": "đð", "h": "ħ", "i": "ı", "t": "ŧ"},
+}
+_PARTS = re.compile("ae|oe|th|ss|.", re.DOTALL)
+_SPECIAL = {"*": ".*", "?": ".", "^": r" *\^ *", " ": " +"}
 
 
 @dataclass(slots=True)
@@ -109,7 +114,12 @@ def _on_column(match: Match, level_of: Mapping[str, Level]) -> Condition | None:
     if match.time:
         return _moment(match, level_of)
     if tag == STUDY_TIME:
-        return _text(match, padded_time(sql.Identifier("s", "study_time")), "s")
+        column = sql.Identifier("s", "study_time")
+        if match.kind is Kind.EMPTY:
+            return _text(match, column, "s")
+        return all_of(
+            [condition("{column} <> ''", tables="s", column=column), _text(match, padded_time(column), "s")]
+        )
     if tag == _DESCRIPTION:
         key = Match(match.path, match.kind, tuple(names.normalise(value) for value in match.values), match.vr)
         return _text(key, sql.Identifier("s", "description"), "s")
@@ -328,22 +338,16 @@ def _person(value: str) -> Condition:
 
 def _expression(key: str) -> str:
     """A normalised name with wildcards as a regular expression of PostgreSQL."""
-    return "^ *" + "".join(_one_of(char) for char in key) + "[ ^]*$"
+    return "^ *" + "".join(_one_of(part) for part in _PARTS.findall(key)) + "[ ^]*$"
 
 
-def _one_of(char: str) -> str:
-    if char == "*":
-        return ".*"
-    if char == "?":
-        return "."
-    if char == "^":
-        return r" *\^ *"
-    if char == " ":
-        return " +"
-    letters = dict.fromkeys(
-        letter for one in char + _SPELLINGS.get(char, "") for letter in (one, one.upper())
-    )
-    return f"(?:{'|'.join(re.escape(letter) for letter in letters)})"
+def _one_of(part: str) -> str:
+    """The ways to write one or two letters that `node.domain.names.normalise` makes the same."""
+    if part in _SPECIAL:
+        return _SPECIAL[part]
+    written = (part, *_SPELLINGS.get(part, ""))
+    forms = dict.fromkeys(form for text in written for form in (text, text.upper(), text.title()))
+    return f"(?:{'|'.join(re.escape(form) for form in forms)})"
 
 
 # --- Indexes on attributes (see searches_extra) ---
