@@ -14,18 +14,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from node.domain.errors import Reason, Refusal
-from node.domain.vr import LONG, SHORT
+from node.domain.vr import LONG, NUMBERS, SHORT, SINGLE_TEXT
 
 UNDEFINED = 0xFFFFFFFF
 PIXEL_DATA = "7FE00010"
 _CHARACTER_SET = "00080005"
 _UTF_8 = {"vr": "CS", "Value": ["ISO_IR 192"]}
 _TAG = re.compile(r"[0-9A-Fa-f]{8}")
-_NUMBERS = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "UV": "Q", "SV": "q", "FL": "f", "FD": "d"}
 _TEXTS = frozenset(
     ["AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"]
 )
-_UNSPLIT = frozenset({"LT", "ST", "UT", "UR"})
 # Not of the dataset: file meta information, and what an archive computes
 _LEFT_OUT = frozenset({"00083002", "00080056"})
 
@@ -152,9 +150,9 @@ def _plain(tag: str, vr: str, values: Any) -> bytes:
     if not values:
         return b""
     try:
-        if vr in _NUMBERS:
+        if vr in NUMBERS:
             kind = float if vr in ("FL", "FD") else int
-            return b"".join(struct.pack("<" + _NUMBERS[vr], kind(value)) for value in values)
+            return b"".join(struct.pack("<" + NUMBERS[vr], kind(value)) for value in values)
         if vr == "AT":
             numbers = [int(_one_text(tag, value), 16) for value in values]
             return b"".join(struct.pack("<HH", number >> 16, number & 0xFFFF) for number in numbers)
@@ -182,7 +180,7 @@ def _text(tag: str, vr: str, value: Any) -> str:
     if vr in ("IS", "DS") and isinstance(value, (int, float)):
         return str(int(value) if vr == "IS" and value == int(value) else value)
     text = _one_text(tag, value)
-    if "\\" in text and vr not in _UNSPLIT:
+    if "\\" in text and vr not in SINGLE_TEXT:
         raise _wrong(tag, "a backslash inside a value")
     return text
 
