@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 from node.domain.errors import Reason, Refusal
 
-MAX_BOUNDARY_CHARS = 70
+MAX_BOUNDARY_CHARS = 200  # RFC 2046 says 70, but Orthanc writes 73
 MAX_HEADERS_BYTES = 16 << 10
 MAX_PADDING_BYTES = 1024  # white space that may follow a delimiter on its line
 
-_BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
+_BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]*[0-9A-Za-z'()+_,./:=?-]")
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -42,7 +42,8 @@ Event = PartBegins | PartData | PartEnds
 
 
 def check_boundary(boundary: str) -> bytes:
-    """The boundary parameter as bytes, or Refusal(NOT_UNDERSTOOD) (RFC 2046 section 5.1.1)."""
+    """The boundary parameter as bytes, or Refusal(NOT_UNDERSTOOD) (RFC 2046 section 5.1.1,
+    but for the length)."""
     if len(boundary) > MAX_BOUNDARY_CHARS or not _BOUNDARY.fullmatch(boundary):
         raise Refusal(Reason.NOT_UNDERSTOOD, "no valid multipart boundary")
     return boundary.encode("ascii")
