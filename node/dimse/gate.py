@@ -20,8 +20,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from node.dimse import pdu, proxy
+from node.dimse import pdu
 from node.dimse.pdu import Broken, Rejected, Request
+from node.domain import proxy
 from node.domain.errors import Reason, Refusal
 from node.domain.model import ApplicationEntity
 from node.services.access import EntityPolicy

@@ -26,8 +26,9 @@ from pynetdicom.presentation import build_context
 from node.adapters.peers_pynetdicom import PynetdicomPeers
 from node.config import Settings
 from node.dimse import command as commands
-from node.dimse import pdu, proxy
+from node.dimse import pdu
 from node.dimse.command import Command
+from node.domain import proxy
 from node.domain.model import Actor, ApplicationEntity, AuditEvent
 from node.services.archive import Archive
 from node.services.send import send_folder

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.dimse import command as commands
-from node.dimse import pdu, proxy
+from node.dimse import pdu
 from node.dimse.command import Command
+from node.domain import proxy
 from tests.integration.dimse_peer import EXPLICIT, IMPLICIT, VERIFICATION, context, p_data, request
 
 REQUEST = request(
