@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import falcon
 
+from node import metrics
 from node.domain import part10
 from node.domain.errors import Reason, Refusal
 from node.domain.model import Actor, Attributes, AuditEvent, Role, StoredInstance
@@ -42,11 +43,16 @@ class Report:
 
     stored: list[StoredInstance] = field(default_factory=list)
     failed: list[Failed] = field(default_factory=list)
+    hopeless: Refusal | None = None  # the refusal after which trying on makes no sense
 
-    @property
-    def hopeless(self) -> Refusal | None:
-        """The refusal after which trying on makes no sense."""
-        return next((each.refusal for each in self.failed if each.refusal.reason in _HOPELESS), None)
+    def note(self, result: "Outcome | Failed") -> None:
+        """Count an instance in."""
+        if isinstance(result, Failed):
+            self.failed.append(result)
+            if self.hopeless is None and result.refusal.reason in _HOPELESS:
+                self.hopeless = result.refusal
+        else:
+            self.stored.append(result.instance)
 
 
 class FileIntake:
@@ -90,6 +96,12 @@ class FileIntake:
         finally:
             self.abort()
 
+    def cut(self, refusal: Refusal) -> Failed:
+        """The request broke off inside this file for a reason that its sender is told."""
+        self.abort()
+        self._audit(refusal)
+        return self._failed(refusal)
+
     def abort(self) -> None:
         """Leave nothing behind."""
         if self._intake is not None:
@@ -114,7 +126,8 @@ class FileIntake:
         return Failed(refusal)
 
     def _audit(self, refusal: Refusal) -> None:
-        """The intake audits its own refusals; this one never reached it."""
+        """The intake counts and audits its own refusals; this one never reached it."""
+        metrics.INSTANCES.labels(self._source.protocol, refusal.reason.value).inc()
         event = AuditEvent("store", self._source, refusal.reason.value, (), {"comment": refusal.comment})
         try:
             self._archive.catalog.audits.record(event)
@@ -137,6 +150,7 @@ class Stow:
         except (Refusal, status.Problem):
             body.drain(req)
             raise
+        body.drain(req)  # there is more if the message broke off
 
     def _post(self, req: falcon.Request, resp: falcon.Response, study: str | None) -> None:
         source = demand(req, Role.TECHNOLOGIST)
@@ -146,7 +160,9 @@ class Stow:
         if answer is None:
             raise Refusal(Reason.NOT_ACCEPTABLE, "answers are application/dicom+json or +xml")
         media_type, parameters = accept.media_type_and_parameters(req.get_header("Content-Type") or "")
-        kind = parameters.get("type", "").lower() if media_type == accept.MULTIPART else media_type
+        kind = media_type
+        if media_type == accept.MULTIPART:
+            kind, _ = accept.media_type_and_parameters(parameters.get("type", ""))
         if media_type == DICOM:
             limit = min(
                 self._max_request_bytes, self._archive.ingest.limits.max_object_bytes + _ALLOWANCE_BYTES
@@ -160,7 +176,7 @@ class Stow:
             report = self._store_files(events, source, study)
         else:
             report = self._store_metadata(events, source, study)
-        self._answer(req, resp, report, study, answer)
+        self._answer(req, resp, report, answer)
 
     def _parts(self, req: falcon.Request, boundary: str) -> Iterator[multipart.Event]:
         reader = multipart.Reader(boundary, self._max_parts)
@@ -171,19 +187,22 @@ class Stow:
     def _store_files(self, events: Iterator[multipart.Event], source: Actor, study: str | None) -> Report:
         report = Report()
         file: FileIntake | None = None
-        refused: Refusal | None = None
         try:
             for event in events:
                 if isinstance(event, multipart.PartBegins):
-                    refused = _not_dicom(event)
-                    file = FileIntake(self._archive, source, refused or report.hopeless)
+                    file = FileIntake(self._archive, source, _not_dicom(event) or report.hopeless)
                 elif file is None:
                     continue
                 elif isinstance(event, multipart.PartData):
                     file.write(event.data)
                 else:
-                    _note(report, file.finish(study))
+                    report.note(file.finish(study))
                     file = None
+        except Refusal as refusal:  # of the message, not of an instance
+            if not report.stored:
+                raise
+            # What is stored stays stored, and its sender has to know.
+            report.note(Failed(refusal) if file is None else file.cut(refusal))
         finally:
             if file is not None:
                 file.abort()
@@ -202,20 +221,19 @@ class Stow:
                 try:
                     for piece in encoded:
                         file.write(piece)
-                    _note(report, file.finish(study))
+                    report.note(file.finish(study))
                 finally:
                     file.abort()
         return report
 
-    def _answer(
-        self, req: falcon.Request, resp: falcon.Response, report: Report, study: str | None, media_type: str
-    ) -> None:
+    def _answer(self, req: falcon.Request, resp: falcon.Response, report: Report, media_type: str) -> None:
         if not report.stored and not report.failed:
             raise Refusal(Reason.NOT_UNDERSTOOD, "no instance in the request")
-        resp.status = falcon.code_to_http_status(_status(report))
-        if str(resp.status)[:3] == "503":
+        code = status_of(report)
+        resp.status = falcon.code_to_http_status(code)
+        if code == 503:
             resp.set_header("Retry-After", str(status.RETRY_AFTER_SECONDS))
-        module = response_module(report, study, body.base_url(req))
+        module = response_module(report, body.base_url(req))
         resp.set_header("Cache-Control", "no-store")
         if media_type == dicom_xml.MEDIA_TYPE:
             resp.content_type = media_type
@@ -224,14 +242,8 @@ class Stow:
             body.send_json(req, resp, module, media_type)
 
 
-def _note(report: Report, result: Outcome | Failed) -> None:
-    if isinstance(result, Failed):
-        report.failed.append(result)
-    else:
-        report.stored.append(result.instance)
-
-
-def _status(report: Report) -> int:
+def status_of(report: Report) -> int:
+    """HTTP's status for a request with at least one instance (PS3.18 section 10.5.3.1)."""
     if not report.failed:
         return 200
     if report.stored:
@@ -242,10 +254,14 @@ def _status(report: Report) -> int:
     return 409
 
 
-def response_module(report: Report, study: str | None, base: str) -> Attributes:
-    """The Store Instances Response Module (PS3.18 section I.1) in the DICOM JSON model."""
+def response_module(report: Report, base: str) -> Attributes:
+    """The Store Instances Response Module (PS3.18 section I.1) in the DICOM JSON model.
+
+    `base`: scheme and authority of the URLs. The study's is left empty unless all that was stored is of
+    one study.
+    """
     module: Attributes = {}
-    studies = {study} if study else {each.study_uid for each in report.stored}
+    studies = {each.study_uid for each in report.stored}
     module["00081190"] = {"vr": "UR"}
     if len(studies) == 1:
         module["00081190"]["Value"] = [f"{base}{DICOMWEB_PATH}/studies/{studies.pop()}"]
