@@ -1,5 +1,6 @@
 """multipart/related: what is written is read again, however it is cut; nonsense is refused."""
 
+import itertools
 import re
 
 import pytest
@@ -57,7 +58,7 @@ def read(pieces: list[bytes], max_parts: int = 100) -> Read:
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     at = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
-    return [data[start:end] for start, end in zip(at, at[1:], strict=False)]
+    return [data[start:end] for start, end in itertools.pairwise(at)]
 
 
 @given(messages, st.lists(st.integers(0, 2000), max_size=20))
