@@ -132,6 +132,10 @@ class Retrieve:
         self._check_frames(numbers, instance.number_of_frames)
         return self._codecs.decode_frames(self._whole(instance), numbers)
 
+    def encoded(self, instance: StoredInstance, offset: int, length: int) -> bytes:
+        """`length` bytes from `offset` of the dataset as it was received."""
+        return self._objects.read_range(instance.stored, offset, length)
+
     def bulk(self, instance: StoredInstance, offset: int, length: int) -> bytes:
         """A bulk value by its place in the dataset (`Header.bulk`)."""
         if instance.transfer_syntax_uid != DEFLATED:

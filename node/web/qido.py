@@ -12,7 +12,7 @@ from node.services.metadata import DICOMWEB_PATH
 from node.services.search import Search
 from node.web import accept, body, caching, dicom_xml, multipart
 from node.web.auth import demand
-from node.web.responses import BOUNDARY, multipart_type, wanted
+from node.web.responses import multipart_type, new_boundary, wanted
 
 MAX_PARAMETERS = 1000
 _NOT_SEARCHED = frozenset({"accept", "charset"})  # content negotiation (section 8.3.3)
@@ -75,9 +75,10 @@ def _form(req: falcon.Request) -> Callable[[falcon.Request, falcon.Response, lis
 def _send_xml(_req: falcon.Request, resp: falcon.Response, results: list[Attributes]) -> None:
     headers = (("Content-Type", dicom_xml.MEDIA_TYPE),)
     parts = (multipart.Part(headers, (dicom_xml.document(each),)) for each in results)
-    resp.content_type = multipart_type(dicom_xml.MEDIA_TYPE)
+    boundary = new_boundary()
+    resp.content_type = multipart_type(dicom_xml.MEDIA_TYPE, boundary)
     resp.append_header("Vary", "Accept")
-    resp.data = b"".join(multipart.write(BOUNDARY, parts))
+    resp.data = b"".join(multipart.write(boundary, parts))
 
 
 def _retrieve_url(level: Level, found: Attributes) -> str:

@@ -13,8 +13,10 @@ from node.web import accept, multipart
 from node.web.body import primed
 from node.web.status import Problem
 
-# Drawn once per process: no stored object can have been made to contain it.
-BOUNDARY = f"stele-{token_hex(16)}"
+
+def new_boundary() -> str:
+    """Drawn for each answer: no stored object can have been made to contain it."""
+    return f"stele-{token_hex(16)}"
 
 
 def wanted(req: falcon.Request) -> list[accept.Wanted]:
@@ -33,9 +35,9 @@ def scope_of(study: str | None = None, series: str | None = None, instance: str 
     return Scope(*uids)
 
 
-def multipart_type(media_type: str) -> str:
+def multipart_type(media_type: str, boundary: str) -> str:
     """The Content-Type of a multipart answer whose parts are of a type."""
-    return f'{accept.MULTIPART}; type="{media_type}"; boundary={BOUNDARY}'
+    return f'{accept.MULTIPART}; type="{media_type}"; boundary={boundary}'
 
 
 def send_parts(
@@ -48,13 +50,14 @@ def send_parts(
     ahead: int,
 ) -> None:
     """Answer with a multipart message; `ahead` pieces of it are made before the status goes out."""
-    resp.content_type = multipart_type(media_type)
+    boundary = new_boundary()
+    resp.content_type = multipart_type(media_type, boundary)
     resp.append_header("Vary", "Accept")
     if isinstance(parts, Sequence):
-        length = multipart.length(BOUNDARY, parts)
+        length = multipart.length(boundary, parts)
         if length is not None:
             resp.content_length = length
-    stream(req, resp, multipart.write(BOUNDARY, parts), kind=kind, ahead=ahead)
+    stream(req, resp, multipart.write(boundary, parts), kind=kind, ahead=ahead)
 
 
 def stream(

@@ -12,12 +12,15 @@ import falcon
 from node.domain.errors import Reason, Refusal
 from node.domain.model import Role, StoredInstance
 from node.services.archive import Archive
+from node.services.metadata import instance_path
+from node.services.retrieve import Retrieve
 from node.web import caching, multipart
 from node.web.auth import demand
 from node.web.negotiate import DICOM, InstanceForm, instances
 from node.web.responses import scope_of, send_parts, stream, wanted
 
-_AHEAD = 2  # the first part's headers and its first piece
+_AHEAD = 3  # a part's headers, the file's own, and the first bytes out of the store
+_PIECE_BYTES = 4 << 20
 
 
 class Instances:
@@ -71,7 +74,10 @@ class Instances:
     def _part(self, instance: StoredInstance, syntax: str) -> multipart.Part:
         as_stored = syntax == instance.transfer_syntax_uid
         length = self._archive.retrieve.part10_length(instance) if as_stored else None
-        headers = (("Content-Type", f"{DICOM}; transfer-syntax={syntax}"),)
+        headers = (
+            ("Content-Type", f"{DICOM}; transfer-syntax={syntax}"),
+            ("Content-Location", instance_path(instance)),
+        )
         return multipart.Part(headers, self._archive.retrieve.part10(instance, syntax), length)
 
     def _plain(
@@ -87,19 +93,23 @@ class Instances:
             length = self._archive.retrieve.part10_length(instance)
             part = caching.byte_range(req, resp, length, etag)
             if part is not None:
-                pieces = _cut(pieces, *part)
+                pieces = _range_of(self._archive.retrieve, instance, *part)
             resp.content_length = part[1] if part else length
-        stream(req, resp, pieces, kind="instances", ahead=1)
+        stream(req, resp, pieces, kind="instances", ahead=_AHEAD - 1)
 
 
-def _cut(pieces: Iterator[bytes], start: int, count: int) -> Iterator[bytes]:
-    """`count` bytes from `start` out of a stream."""
-    for piece in pieces:
-        if start >= len(piece):
-            start -= len(piece)
-            continue
-        part = piece[start : start + count]
-        start, count = 0, count - len(part)
-        yield part
-        if not count:
-            return
+def _range_of(retrieve: Retrieve, instance: StoredInstance, first: int, count: int) -> Iterator[bytes]:
+    """A range of the file as stored: of its own headers, then of the dataset."""
+    prefix = next(retrieve.part10(instance, instance.transfer_syntax_uid))
+    head = prefix[first : first + count]
+    if head:
+        yield head
+    yield from dataset_range(retrieve, instance, max(0, first - len(prefix)), count - len(head))
+
+
+def dataset_range(retrieve: Retrieve, instance: StoredInstance, offset: int, count: int) -> Iterator[bytes]:
+    """`count` bytes of the encoded dataset from `offset`, in bounded pieces, each checked."""
+    while count:
+        size = min(count, _PIECE_BYTES)
+        yield retrieve.encoded(instance, offset, size)
+        offset, count = offset + size, count - size

@@ -1,17 +1,27 @@
-"""WADO-RS frames and bulk data (PS3.18 sections 10.4.1.1.5 and 10.4.1.1.6), read by range."""
+"""WADO-RS frames and bulk data (PS3.18 sections 10.4.1.1.5 and 10.4.1.1.6), read by range, sent in pieces."""
+
+from collections.abc import Iterator
 
 import falcon
 
 from node.domain.errors import Reason, Refusal
-from node.domain.model import Role
-from node.domain.syntaxes import OCTET_STREAM
+from node.domain.header import Header
+from node.domain.model import Role, StoredInstance
+from node.domain.syntaxes import DEFLATED, EXPLICIT_BIG, OCTET_STREAM
 from node.services.archive import Archive
+from node.services.retrieve import Retrieve
 from node.web import caching, multipart
 from node.web.auth import demand
 from node.web.negotiate import frames
 from node.web.responses import scope_of, send_parts, stream, unsigned, wanted
+from node.web.wado import dataset_range
 
-MAX_FRAMES_ASKED = 1000
+MAX_FRAMES_ASKED = 10_000
+# Frames are decoded together up to about so many bytes: an object is not read anew for each, and yet a
+# long answer stays small in memory.
+_BATCH_BYTES = 32 << 20
+# Number of Rows, Columns, Samples per Pixel, Bits Allocated, and what they are if unknown
+_SIZE = ((0x00280010, 1), (0x00280011, 1), (0x00280002, 1), (0x00280100, 8))
 
 
 def frame_numbers(text: str, count: int) -> list[int]:
@@ -39,30 +49,62 @@ class Frames:
     ) -> None:
         """Frames as stored if the client takes that, else decoded."""
         actor = demand(req, Role.VIEWER)
-        retrieve = self._archive.retrieve
-        found, header = retrieve.one(scope_of(study, series, instance), actor)
-        wanted_frames = frame_numbers(numbers, found.number_of_frames)
-        form = frames(wanted(req), found.transfer_syntax_uid, count=len(wanted_frames))
+        found, header = self._archive.retrieve.one(scope_of(study, series, instance), actor)
         if header.pixel is None:
             raise Refusal(Reason.NOT_FOUND, "the instance has no pixel data")
-        etag = f"{found.stored.sha256.hex()[:32]}-{form.syntax}-{form.media_type.replace('/', '-')}"
-        resp.append_header("Vary", "Accept")
-        if caching.unchanged(req, resp, etag, caching.IMMUTABLE):
-            return
-        if form.decoded:
-            pixels = retrieve.decoded_frames(found, wanted_frames)
-        else:
-            pixels = retrieve.stored_frames(found, header, wanted_frames)
-        if form.multipart:
-            headers = (("Content-Type", form.content_type),)
-            parts = [multipart.Part(headers, (each,), len(each)) for each in pixels]
-            send_parts(req, resp, form.media_type, parts, kind="frames", ahead=0)
-        else:
-            resp.content_type = form.content_type
-            resp.content_length = len(pixels[0])
-            stream(req, resp, iter(pixels), kind="frames", ahead=0)
+        asked = frame_numbers(numbers, found.number_of_frames)
+        send_frames(req, resp, self._archive.retrieve, found, header, asked)
 
     on_head = on_get
+
+
+def send_frames(
+    req: falcon.Request,
+    resp: falcon.Response,
+    retrieve: Retrieve,
+    found: StoredInstance,
+    header: Header,
+    numbers: list[int],
+) -> None:
+    """Answer with frames in the form negotiated."""
+    form = frames(wanted(req), found.transfer_syntax_uid, count=len(numbers))
+    pixels = _pixels(retrieve, found, header, numbers, decoded=form.decoded)
+    if form.multipart:
+        # No ETag: a multipart message has another boundary each time.
+        resp.set_header("Cache-Control", caching.IMMUTABLE)
+        headers = (("Content-Type", form.content_type),)
+        parts = (multipart.Part(headers, (each,), len(each)) for each in pixels)
+        send_parts(req, resp, form.media_type, parts, kind="frames", ahead=2)
+        return
+    etag = f"{found.stored.sha256.hex()[:32]}-{form.syntax}-{form.media_type.replace('/', '-')}"
+    resp.append_header("Vary", "Accept")
+    if caching.unchanged(req, resp, etag, caching.IMMUTABLE):
+        return
+    data = next(pixels)
+    resp.content_type = form.content_type
+    resp.content_length = len(data)
+    stream(req, resp, iter((data,)), kind="frames", ahead=0)
+
+
+def _pixels(
+    retrieve: Retrieve, found: StoredInstance, header: Header, numbers: list[int], *, decoded: bool
+) -> Iterator[bytes]:
+    batch = max(1, _BATCH_BYTES // _frame_bytes(header))
+    for at in range(0, len(numbers), batch):
+        some = numbers[at : at + batch]
+        if decoded:
+            yield from retrieve.decoded_frames(found, some)
+        else:
+            yield from retrieve.stored_frames(found, header, some)
+
+
+def _frame_bytes(header: Header) -> int:
+    """About how large a decoded frame is."""
+    bits = 1.0
+    for tag, default in _SIZE:
+        numbers = header.numbers(tag)
+        bits *= numbers[0] if numbers else default
+    return max(1, int(bits) // 8)
 
 
 class Bulk:
@@ -80,32 +122,49 @@ class Bulk:
         instance: str,
         path: str,
     ) -> None:
-        """The value's bytes as stored; ranges of it where the client takes it plain."""
+        """The value's bytes as stored; ranges of it where the client takes it plain.
+
+        Compressed pixel data has no value of its own, and big endian one is not sent as it is: the frames
+        are sent (section 10.4.1.1.5).
+        """
         actor = demand(req, Role.VIEWER)
         retrieve = self._archive.retrieve
         found, header = retrieve.one(scope_of(study, series, instance), actor)
-        offset, length = header.bulk(_steps(path))
+        steps = _steps(path)
+        pixel = header.pixel
+        if (
+            pixel is not None
+            and steps == (f"{pixel.tag:08X}",)
+            and (pixel.encapsulated or found.transfer_syntax_uid == EXPLICIT_BIG)
+        ):
+            send_frames(req, resp, retrieve, found, header, list(range(1, found.number_of_frames + 1)))
+            return
+        offset, length = header.bulk(steps)
         form = next((each for each in wanted(req) if each.takes(OCTET_STREAM)), None)
         if form is None:
             raise Refusal(Reason.NOT_ACCEPTABLE, "bulk data is application/octet-stream")
+        if form.multipart:
+            resp.set_header("Cache-Control", caching.IMMUTABLE)
+            headers = (("Content-Type", OCTET_STREAM), ("Content-Location", req.path))
+            part = multipart.Part(headers, _value(retrieve, found, offset, length), length)
+            send_parts(req, resp, OCTET_STREAM, [part], kind="bulk", ahead=2)
+            return
         etag = f"{found.stored.sha256.hex()[:32]}-{offset}-{length}"
         resp.append_header("Vary", "Accept")
         if caching.unchanged(req, resp, etag, caching.IMMUTABLE):
             return
-        if form.multipart:
-            data = retrieve.bulk(found, offset, length)
-            headers = (("Content-Type", OCTET_STREAM), ("Content-Location", req.relative_uri))
-            part = multipart.Part(headers, (data,), len(data))
-            send_parts(req, resp, OCTET_STREAM, [part], kind="bulk", ahead=0)
-            return
-        part_asked = caching.byte_range(req, resp, length, etag)
-        start, count = part_asked or (0, length)
-        data = retrieve.bulk(found, offset + start, count)
+        start, count = caching.byte_range(req, resp, length, etag) or (0, length)
         resp.content_type = OCTET_STREAM
-        resp.content_length = len(data)
-        stream(req, resp, iter((data,)), kind="bulk", ahead=0)
+        resp.content_length = count
+        stream(req, resp, _value(retrieve, found, offset + start, count), kind="bulk", ahead=1)
 
     on_head = on_get
+
+
+def _value(retrieve: Retrieve, found: StoredInstance, offset: int, count: int) -> Iterator[bytes]:
+    if found.transfer_syntax_uid == DEFLATED:  # inflated as a whole: once, not for every piece
+        return iter((retrieve.bulk(found, offset, count),))
+    return dataset_range(retrieve, found, offset, count)
 
 
 def _steps(path: str) -> tuple[str | int, ...]:

@@ -11,7 +11,7 @@ from node.domain.model import Role
 from node.services.archive import Archive
 from node.web import accept, body, caching, dicom_xml, multipart
 from node.web.auth import demand
-from node.web.responses import BOUNDARY, multipart_type, scope_of, wanted
+from node.web.responses import scope_of, send_parts, wanted
 
 
 class Metadata:
@@ -39,10 +39,11 @@ class Metadata:
             version, compressed = self._one(scope.instance_uid or "", study, series or "")
         packed = media_type != dicom_xml.MEDIA_TYPE and body.accepts_gzip(req)
         resp.append_header("Vary", "Accept, Accept-Encoding")
-        if caching.unchanged(req, resp, f"{version}-{media_type[-4:]}{'-gz' * packed}", caching.REVALIDATE):
-            return
         if media_type == dicom_xml.MEDIA_TYPE:
-            self._xml(resp, compressed)
+            resp.set_header("Cache-Control", caching.REVALIDATE)
+            self._xml(req, resp, compressed)
+            return
+        if caching.unchanged(req, resp, f"{version}-{media_type[-4:]}{'-gz' * packed}", caching.REVALIDATE):
             return
         resp.content_type = media_type
         if packed:
@@ -67,12 +68,11 @@ class Metadata:
         return hashlib.sha256(data).hexdigest()[:24], gzip.compress(data, 1, mtime=0)
 
     @staticmethod
-    def _xml(resp: falcon.Response, compressed: bytes) -> None:
+    def _xml(req: falcon.Request, resp: falcon.Response, compressed: bytes) -> None:
         headers = (("Content-Type", dicom_xml.MEDIA_TYPE),)
         instances = json.loads(gzip.decompress(compressed))
         parts = (multipart.Part(headers, (dicom_xml.document(each),)) for each in instances)
-        resp.content_type = multipart_type(dicom_xml.MEDIA_TYPE)
-        resp.data = b"".join(multipart.write(BOUNDARY, parts))
+        send_parts(req, resp, dicom_xml.MEDIA_TYPE, parts, kind="metadata", ahead=2)
 
 
 def _media_type(req: falcon.Request) -> str:
