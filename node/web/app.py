@@ -22,7 +22,8 @@ from node.web.wado_frames import Bulk, Frames
 from node.web.wado_metadata import Metadata
 from node.web.wado_rendered import Rendered
 
-SPARE_THREADS = 4  # for health and metrics while all others are busy
+WAITING = 12  # requests that may wait for their turn, each in a thread
+SPARE_THREADS = WAITING + 4  # beyond those that work: health and metrics are answered while all are busy
 WAIT_SECONDS = 10.0
 
 
@@ -73,8 +74,7 @@ def create_app(settings: Settings, archive: Archive) -> Callable[..., Any]:
     app.add_route("/", Front(viewer=settings.viewer.path is not None))
     if settings.viewer.path is not None:
         app.add_sink(Viewer(ViewerFiles(settings.viewer.path)), "/viewer(?:/|$)")
-    at_once = max(1, settings.http.threads - SPARE_THREADS)
-    return Observed(Gate(app, at_once=at_once, waiting=at_once, wait_seconds=WAIT_SECONDS))
+    return Observed(Gate(app, at_once=settings.http.threads, waiting=WAITING, wait_seconds=WAIT_SECONDS))
 
 
 def _dicomweb(app: Any, settings: Settings, archive: Archive) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from node import metrics
+from node.domain.errors import Refusal
 from node.web.status import PROBLEM, RETRY_AFTER_SECONDS, problem
 
 log = structlog.get_logger()
@@ -37,9 +38,15 @@ class _Body:
         self._sent = 0
 
     def __iter__(self) -> Iterator[bytes]:
-        for piece in self._body:
-            self._sent += len(piece)
-            yield piece
+        try:
+            for piece in self._body:
+                self._sent += len(piece)
+                yield piece
+        except Refusal as refusal:
+            # Nothing can be said any more: the server breaks the connection off.
+            metrics.REFUSALS.labels("http", refusal.reason.value).inc()
+            log.error("answer broken off", reason=refusal.reason.value, comment=refusal.comment)
+            raise
         self._complete = True
 
     def close(self) -> None:

@@ -1,25 +1,24 @@
 """The web process: falcon under gunicorn's threaded workers.
 
-gthread, because answers are streamed with back-pressure and a slow reader then costs a thread, not a
-process. Sockets have a time limit for each read and write, and `node.web.body` one for the whole body, so
-that a trickling peer gets its thread taken away. Behind a proxy the PROXY protocol (v1 or v2) tells the
-client's address, from the configured networks only.
+Threads, because answers are streamed with back-pressure and a slow reader then costs a thread, not a
+process; `node.web.worker` says what keeps slow peers from costing more.
 """
 
-import socket
-import struct
+import ipaddress
+import os
 from collections.abc import Callable
 from typing import Any
 
 import gunicorn.app.base
 import structlog
+from prometheus_client.multiprocess import mark_process_dead
 
 from node.config import Settings
 from node.services.archive import Archive
-from node.web.app import create_app
+from node.web.app import SPARE_THREADS, create_app
+from node.web.worker import ServerLog, Worker
 
-READ_SECONDS = 30
-WRITE_SECONDS = 60
+CONNECTIONS = 2000  # open at once, per process
 GRACEFUL_SECONDS = 25  # less than the supervisor's own patience
 HEARTBEAT_SECONDS = 60
 
@@ -44,16 +43,17 @@ class _Server(gunicorn.app.base.BaseApplication):  # type: ignore[misc]
         return self._load()
 
 
-def _limit_sockets(server: Any) -> None:
-    """Time limits on the listeners, which accepted sockets inherit (socket(7), SO_RCVTIMEO)."""
-    for listener in server.LISTENERS:
-        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", READ_SECONDS, 0))
-        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", WRITE_SECONDS, 0))
+def _count_out(pid: int) -> None:
+    """Take a worker that has ended out of the metrics of living processes."""
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
 def serve(settings: Settings, build_archive: Callable[[], Archive]) -> None:
     """Serve until SIGTERM, then finish the requests in hand. Every worker builds its own archive."""
     http = settings.http
+    host = f"[{http.host}]" if ":" in http.host else http.host
+    proxies = ",".join(str(ipaddress.ip_network(each, strict=False)) for each in http.proxies)
     built: list[Archive] = []
 
     def load() -> Any:
@@ -65,23 +65,24 @@ def serve(settings: Settings, build_archive: Callable[[], Archive]) -> None:
             archive.close()
 
     options: dict[str, Any] = {
-        "bind": f"{http.host}:{http.port}",
+        "bind": f"{host}:{http.port}",
         "workers": http.workers,
-        "worker_class": "gthread",
-        "threads": http.threads,
+        "worker_class": Worker,
+        "logger_class": ServerLog,
+        "threads": http.threads + SPARE_THREADS,
+        "worker_connections": CONNECTIONS,
         "keepalive": http.keepalive_seconds,
         "timeout": HEARTBEAT_SECONDS,
         "graceful_timeout": GRACEFUL_SECONDS,
         "worker_tmp_dir": "/dev/shm",  # noqa: S108 - heartbeats never wait for a disk
         "control_socket_disable": True,
-        "forwarded_allow_ips": ",".join(http.proxies),
+        # Who may say that the client came by HTTPS, and who must say where it came from
+        "forwarded_allow_ips": proxies,
+        "proxy_allow_ips": proxies,
         "accesslog": None,
         "loglevel": "warning",
         "limit_request_line": 8190,
-        "when_ready": _limit_sockets,
         "worker_exit": close,
-        "reuse_port": False,
+        "child_exit": lambda _server, worker: _count_out(worker.pid),
     }
-    if http.proxies:
-        options |= {"proxy_protocol": "auto", "proxy_allow_ips": ",".join(http.proxies)}
     _Server(options, load).run()

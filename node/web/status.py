@@ -5,6 +5,7 @@ number, nothing else. What is no `Refusal` is a fault of ours: 500 "internal", l
 """
 
 import json
+import traceback
 from typing import Any
 
 import falcon
@@ -79,6 +80,12 @@ def problem(status: int, reason: str, comment: str, request_id: str) -> bytes:
     return json.dumps(about).encode()
 
 
+def place_of(error: BaseException) -> dict[str, Any]:
+    """What a log may say of a fault: its kind and where it happened. Its message may quote a dataset."""
+    frames = traceback.extract_tb(error.__traceback__)[-6:]
+    return {"kind": type(error).__name__, "at": [f"{each.filename}:{each.lineno}" for each in frames]}
+
+
 def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
     """Let the app answer every exception by these tables."""
     app.add_error_handler(Exception, _on_fault)
@@ -114,8 +121,8 @@ def _on_timeout(req: falcon.Request, resp: falcon.Response, _error: TimeoutError
     _answer(req, resp, 408, "request_timeout", "")
 
 
-def _on_fault(req: falcon.Request, resp: falcon.Response, _error: Exception, _params: Any) -> None:
-    log.exception("fault while answering", route=req.uri_template, method=req.method)
+def _on_fault(req: falcon.Request, resp: falcon.Response, error: Exception, _params: Any) -> None:
+    log.error("fault while answering", route=req.uri_template, method=req.method, **place_of(error))
     metrics.REFUSALS.labels("http", INTERNAL).inc()
     _answer(req, resp, 500, INTERNAL, "")
 

@@ -1,0 +1,303 @@
+"""Gunicorn's threaded worker, made so that no peer can hold a thread by being slow.
+
+A thread is taken only when a request's head (request line and header fields) has arrived as a whole; until
+then the connection waits in the poller, for `HEAD_SECONDS` in all, however its bytes trickle in. From then
+on each wait for the peer is limited (`IDLE_SECONDS`), and so is the average rate, in both directions
+(`RATE_BYTES_PER_SECOND_MIN`, after a grace). Who is too slow gets 408 while a status can still be sent;
+otherwise the connection is broken off.
+
+Behind a proxy a connection begins with a PROXY protocol v2 header, which is demanded from the configured
+networks and from nobody else; the address in it holds for the whole connection.
+"""
+
+import errno
+import ipaddress
+import selectors
+import socket
+import sys
+import time
+from functools import partial
+from typing import Any
+
+import structlog
+from gunicorn.glogging import Logger
+from gunicorn.workers.gthread import TConn, ThreadWorker
+
+from node import metrics
+from node.domain import proxy
+from node.web.status import PROBLEM, place_of, problem
+
+HEAD_SECONDS = 10.0
+IDLE_SECONDS = 30.0
+GRACE_SECONDS = 60.0
+RATE_BYTES_PER_SECOND_MIN = 32 << 10
+MAX_HEAD_BYTES = 64 << 10
+_RECEIVE_BYTES = 16 << 10
+
+log = structlog.get_logger()
+
+
+class TooSlow(TimeoutError):
+    """The peer took too long. Carries an errno that gunicorn takes for an ordinary broken connection."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.EPIPE, "peer too slow")
+
+
+class LimitedSocket(socket.socket):
+    """A connection whose waits are limited in length and in sum."""
+
+    _began = 0.0
+    _moved = 0
+
+    @classmethod
+    def of(cls, plain: socket.socket) -> "LimitedSocket":
+        """The same connection, limited; `plain` is not used afterwards."""
+        return cls(plain.family, plain.type, plain.proto, fileno=plain.detach())
+
+    def begin(self) -> None:
+        """A request begins: its time and its bytes count from here."""
+        self._began = time.monotonic()
+        self._moved = 0
+
+    def rest(self) -> None:
+        """No request is going on: nothing counts."""
+        self._began = 0.0
+
+    def setblocking(self, flag: bool, /) -> None:
+        """Blocking means: for at most `IDLE_SECONDS`."""
+        super().settimeout(IDLE_SECONDS if flag else 0.0)
+
+    def recv(self, size: int, flags: int = 0, /) -> bytes:
+        """As usual; TooSlow."""
+        self._check()
+        try:
+            data = super().recv(size, flags)
+        except TimeoutError:
+            raise TooSlow from None
+        self._moved += len(data)
+        return data
+
+    def sendall(self, data: Any, flags: int = 0, /) -> None:
+        """As usual, but the limit is on each advance, not on the whole; TooSlow."""
+        view = memoryview(data).cast("B")
+        while view:
+            self._check()
+            try:
+                sent = super().send(view, flags)
+            except TimeoutError:
+                raise TooSlow from None
+            self._moved += sent
+            view = view[sent:]
+
+    def _check(self) -> None:
+        allowed = GRACE_SECONDS + self._moved / RATE_BYTES_PER_SECOND_MIN
+        if self._began and time.monotonic() - self._began > allowed:
+            raise TooSlow
+
+
+class _NotAProxy(Exception):
+    """A peer that has to speak PROXY protocol and does not."""
+
+
+class Connection(TConn):  # type: ignore[misc]
+    """A connection that gathers a request's head before a thread is spent on it."""
+
+    def __init__(self, *arguments: Any, proxied: bool) -> None:
+        super().__init__(*arguments)
+        self._gathered = bytearray()
+        self._announced = not proxied  # whether the PROXY header has been read
+        self._peer = self.client
+
+    @property
+    def begun(self) -> bool:
+        """Whether some of a head has arrived."""
+        return bool(self._gathered)
+
+    def gather(self, data: bytes) -> bool:
+        """Take bytes; True when the head is complete, or too long to go on. _NotAProxy."""
+        self._gathered += data
+        if not self._announced and not self._read_announcement():
+            return False
+        # Bytes before the first line are skipped by the parser; a head ends at the first empty line.
+        return b"\r\n\r\n" in self._gathered or len(self._gathered) > MAX_HEAD_BYTES
+
+    def _read_announcement(self) -> bool:
+        gathered = self._gathered
+        if not proxy.SIGNATURE.startswith(gathered[: len(proxy.SIGNATURE)]):
+            raise _NotAProxy
+        if len(gathered) < proxy.HEADER_BYTES:
+            return False
+        header = bytes(gathered[: proxy.HEADER_BYTES])
+        try:
+            end = proxy.HEADER_BYTES + proxy.body_length(header)
+            if len(gathered) < end:
+                return False
+            address = proxy.source(header, bytes(gathered[proxy.HEADER_BYTES : end]))
+        except proxy.NotProxy:
+            raise _NotAProxy from None
+        if address is not None:
+            self.client = (address, 0)
+        del gathered[:end]
+        self._announced = True
+        return True
+
+    def init(self) -> None:
+        """Make the parser and give it what has been gathered."""
+        if not self.initialized:
+            # The parser believes X-Forwarded-Proto by the peer it is told; that is the proxy.
+            client, self.client = self.client, self._peer
+            super().init()
+            self.client = client
+        if self._gathered:
+            self.parser.unreader.unread(bytes(self._gathered))
+            self._gathered.clear()
+
+
+class Worker(ThreadWorker):  # type: ignore[misc]
+    """See the module's docstring."""
+
+    def init_process(self) -> None:
+        """Read the proxies' networks, then as usual."""
+        self._proxies = [ipaddress.ip_network(each) for each in self.cfg.proxy_allow_ips]
+        super().init_process()
+
+    def accept(self, listener: Any) -> None:
+        """Take a connection and wait for its first request's head."""
+        try:
+            plain, address = listener.accept()
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK):
+                return
+            raise
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.nr_conns += 1
+        sock = LimitedSocket.of(plain)
+        conn = Connection(self.cfg, sock, address, listener.getsockname(), proxied=self._is_proxy(address))
+        conn.data_ready = True  # so that no thread waits for it
+        self._await_head(conn)
+
+    def on_client_socket_readable(self, conn: Connection, client: Any) -> None:
+        """A kept-alive connection's next request begins."""
+        self.poller.unregister(client)
+        self.keepalived_conns.remove(conn)
+        self._await_head(conn)
+        self._gather(conn, client)
+
+    def handle(self, conn: Connection) -> Any:
+        """A request with its whole head; runs in a thread."""
+        conn.sock.begin()
+        return super().handle(conn)
+
+    def handle_error(self, _req: Any, client: Any, _addr: Any, exc: Exception) -> None:
+        """A request that gunicorn itself refuses: answered and logged without any of its content."""
+        status = _status_of(exc)
+        metrics.REFUSALS.labels("http", "protocol" if status < 500 else "internal").inc()
+        log.warning("request refused by the server", status=status, kind=type(exc).__name__)
+        try:
+            client.sendall(_answer(status))
+        except OSError:
+            return  # the client has gone
+
+    def murder_pending(self) -> None:
+        """Close connections whose head did not come in time."""
+        now = time.monotonic()
+        while self.pending_conns and self.pending_conns[0].timeout <= now:
+            conn = self.pending_conns[0]
+            if conn.begun:
+                metrics.REFUSALS.labels("http", "request_timeout").inc()
+                try:
+                    conn.sock.send(_answer(408))
+                except OSError:
+                    pass  # it does not read either
+            self._drop(conn)
+
+    def _await_head(self, conn: Connection) -> None:
+        conn.sock.rest()
+        conn.sock.setblocking(False)
+        conn.timeout = time.monotonic() + HEAD_SECONDS
+        self.pending_conns.append(conn)
+        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._gather, conn))
+
+    def _gather(self, conn: Connection, _client: Any) -> None:
+        try:
+            data = conn.sock.recv(_RECEIVE_BYTES)
+            complete = bool(data) and conn.gather(data)
+        except BlockingIOError:
+            return
+        except (OSError, _NotAProxy):
+            data, complete = b"", False
+        if complete:
+            self.poller.unregister(conn.sock)
+            self.pending_conns.remove(conn)
+            self.enqueue_req(conn)
+        elif not data:
+            self._drop(conn)
+
+    def _drop(self, conn: Connection) -> None:
+        self.pending_conns.remove(conn)
+        self.poller.unregister(conn.sock)
+        self.nr_conns -= 1
+        conn.close()
+
+    def _is_proxy(self, address: Any) -> bool:
+        peer = ipaddress.ip_address(address[0])
+        if isinstance(peer, ipaddress.IPv6Address) and peer.ipv4_mapped:
+            peer = peer.ipv4_mapped
+        return any(peer in network for network in self._proxies)
+
+
+class ServerLog(Logger):  # type: ignore[misc]
+    """Gunicorn's own log lines, without what requests say: that could name patients."""
+
+    def setup(self, cfg: Any) -> None:
+        """Nothing: the lines go through structlog."""
+
+    def exception(self, msg: str, *_args: Any, **_kwargs: Any) -> None:
+        """The kind of the fault and where it was, not its message."""
+        error = sys.exc_info()[1]
+        log.error("web server", what=msg.partition("%")[0].strip(), **(place_of(error) if error else {}))
+
+    def error(self, msg: str, *_args: Any, **_kwargs: Any) -> None:
+        """The line's fixed beginning."""
+        log.error("web server", what=msg.partition("%")[0].strip())
+
+    def critical(self, msg: str, *_args: Any, **_kwargs: Any) -> None:
+        """The line's fixed beginning."""
+        log.error("web server", what=msg.partition("%")[0].strip())
+
+    def warning(self, msg: str, *_args: Any, **_kwargs: Any) -> None:
+        """The line's fixed beginning."""
+        log.warning("web server", what=msg.partition("%")[0].strip())
+
+    def info(self, msg: str, *args: Any, **kwargs: Any) -> None:
+        """Starting and stopping: the supervisor tells of it."""
+
+    def debug(self, msg: str, *args: Any, **kwargs: Any) -> None:
+        """Not kept."""
+
+    def access(self, resp: Any, req: Any, environ: Any, request_time: Any) -> None:
+        """Kept by `node.web.observe`."""
+
+    def reopen_files(self) -> None:
+        """There are none."""
+
+
+def _status_of(exc: Exception) -> int:
+    """What gunicorn's parser refuses (its exceptions name themselves)."""
+    known = {"LimitRequestLine": 414, "LimitRequestHeaders": 431, "ExpectationFailed": 417}
+    known |= {"UnsupportedTransferCoding": 501}
+    if type(exc).__name__ in known:
+        return known[type(exc).__name__]
+    return 400 if type(exc).__module__ == "gunicorn.http.errors" else 500
+
+
+def _answer(status: int) -> bytes:
+    reasons = {400: "malformed_request", 408: "request_timeout", 414: "uri_too_long", 417: "expectation",
+               431: "header_too_large", 500: "internal", 501: "unsupported_transfer_coding"}  # fmt: skip
+    body = problem(status, reasons[status], "", "")
+    head = (
+        f"HTTP/1.1 {status} {reasons[status].replace('_', ' ').title()}\r\nContent-Type: {PROBLEM}\r\n"
+        f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + body
