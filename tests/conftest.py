@@ -7,4 +7,4 @@ for name in [name for name in os.environ if name.startswith("STELE_") and not na
     if name != "STELE_SCREENSHOTS":
         del os.environ[name]
 
-pytest_plugins = ["tests.postgres"]
+pytest_plugins = ["tests.ceph", "tests.postgres"]
