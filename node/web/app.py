@@ -6,6 +6,7 @@ from typing import Any
 import falcon
 
 from node.config import Settings
+from node.domain.errors import Reason, Refusal
 from node.domain.model import Level
 from node.services.archive import Archive
 from node.services.metadata import DICOMWEB_PATH
@@ -28,7 +29,12 @@ WAIT_SECONDS = 10.0
 
 
 class _Routes:
-    """Falcon middleware: tells the observer which route answers."""
+    """Falcon middleware: no address leads upwards; tells the observer which route answers."""
+
+    def process_request(self, req: falcon.Request, _resp: Any) -> None:
+        """Before anything is looked up, or anybody."""
+        if any(segment in (".", "..") for segment in req.path.split("/")):
+            raise Refusal(Reason.NOT_FOUND, "no such address")
 
     def process_resource(self, req: falcon.Request, _resp: Any, _resource: Any, _params: Any) -> None:
         """Once the route is known."""

@@ -22,6 +22,7 @@ _ERRORS = {
     "403": "not allowed for this role, or from another site",
     "404": "not stored here",
     "406": "not to be had in an accepted form",
+    "421": "the demonstration under another than a loopback name",
     "429": "too many",
     "500": "a fault of the archive",
     "503": "catalog or objects do not answer, or too many requests at once",

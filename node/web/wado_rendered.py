@@ -1,7 +1,8 @@
 """WADO-RS rendered images and thumbnails (PS3.18 sections 8.3.5 and 10.4.1.1.3): JPEG or PNG for people.
 
-A study's or series' thumbnail is that of the instance in its middle. Its rendered resource would be all
-of its images; it is offered for instances and frames only, and for the rest refused with 406.
+A study's or series' thumbnail is that of the instance in the middle of the first series with images. Its
+rendered resource would be all of its images; it is offered for instances and frames only, and for the
+rest refused with 406.
 """
 
 import hashlib
@@ -23,10 +24,16 @@ OFFERED = ("image/jpeg", "image/png")
 THUMBNAIL_PIXELS = 256
 MAX_PIXELS = 8192
 _FUNCTIONS = ("linear", "linear-exact", "sigmoid")
+_IGNORED = ("annotation", "iccprofile")  # nothing is burnt in, and colours are sRGB's
+_SERIES_TRIED = 4
 
 
-def rendering(req: falcon.Request, media_type: str, *, thumbnail: bool) -> Rendering:
-    """The query component's rendering parameters. Problem 400 if one is malformed."""
+def rendering(req: falcon.Request, resp: falcon.Response, media_type: str, *, thumbnail: bool) -> Rendering:
+    """The query component's rendering parameters. Problem 400 if one is malformed; a Warning header for
+    what has no effect."""
+    for name in _IGNORED:
+        if req.get_param(name) is not None:
+            resp.append_header("Warning", f'299 {req.netloc} "{name} has been ignored"')
     quality = _numbers(req, "quality", 1, 1)
     viewport = _numbers(req, "viewport", 2, 6)
     size = (THUMBNAIL_PIXELS, THUMBNAIL_PIXELS) if thumbnail else None
@@ -104,7 +111,7 @@ class Rendered:
         media_type = accept.choose(wanted(req), OFFERED)
         if media_type is None:
             raise Refusal(Reason.NOT_ACCEPTABLE, "offered as image/jpeg and image/png")
-        how = rendering(req, media_type, thumbnail=self._thumbnail)
+        how = rendering(req, resp, media_type, thumbnail=self._thumbnail)
         found = self._find(study, series, instance, actor)
         frames = frame_numbers(numbers, found.number_of_frames)
         if len(frames) != 1:
@@ -126,7 +133,17 @@ class Rendered:
             return self._archive.retrieve.one(scope_of(study, series, instance), actor)[0]
         if not self._thumbnail:
             raise Refusal(Reason.NOT_ACCEPTABLE, "rendered one instance or frame at a time")
-        found = self._archive.retrieve.select([scope_of(study, series)], actor)
-        if not found:
+        rows = self._archive.catalog.instances.select([scope_of(study, series)])
+        if not rows:
             raise Refusal(Reason.NOT_FOUND, "nothing stored there")
-        return found[len(found) // 2]
+        by_series: dict[str, list[StoredInstance]] = {}
+        for row in rows:
+            by_series.setdefault(row.series_uid, []).append(row)
+        for some in list(by_series.values())[:_SERIES_TRIED]:
+            middle = some[len(some) // 2]
+            found, header = self._archive.retrieve.one(
+                scope_of(middle.study_uid, middle.series_uid, middle.sop_instance_uid), actor
+            )
+            if header.pixel is not None:
+                return found
+        raise Refusal(Reason.NOT_ACCEPTABLE, "no image there")
