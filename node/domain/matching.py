@@ -15,7 +15,7 @@ from datetime import date
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from node.domain import names
+from node.domain import dictionary, names
 from node.domain.errors import Reason, Refusal
 from node.domain.model import Attributes
 from node.domain.query import Kind, Match
@@ -34,7 +34,7 @@ _EMPTY = '""'
 _UID = re.compile(r"[0-9.]{1,64}", re.ASCII)
 _TIME = re.compile(r"(\d{2})(?:(\d{2})(?:(\d{2})(?:\.(\d{1,6}))?)?)?", re.ASCII)
 _MOMENT = re.compile(
-    r"(\d{4})(?:(\d{2})(?:(\d{2})(?:(\d{2})(?:(\d{2})(?:(\d{2})(?:\.(\d{1,6}))?)?)?)?)?)?(?:[+-]\d{4})?",
+    r"(\d{4})(?:(\d{2})(?:(\d{2})(?:(\d{2})(?:(\d{2})(?:(\d{2})(?:\.(\d{1,6}))?)?)?)?)?)?(?:[+-](?:0\d|1[0-4])[0-5]\d)?",
     re.ASCII,
 )
 
@@ -78,7 +78,12 @@ def matches_of(identifier: Attributes, rules: Rules, above: tuple[str, ...] = ()
     matches = []
     for tag, element in identifier.items():
         path = (*above, tag)
-        if element.get("vr") == "SQ":
+        given = str(element.get("vr", "UN"))
+        known = dictionary.vr_of(int(tag, 16))
+        vr = given if known == "UN" else known
+        if (vr == "SQ") != (given == "SQ"):
+            raise _wrong(path, f"VR {given} instead of {vr}")
+        if vr == "SQ":
             items = element.get("Value") or []
             if len(items) > 1:
                 raise _wrong(path, "more than one item")
@@ -86,7 +91,7 @@ def matches_of(identifier: Attributes, rules: Rules, above: tuple[str, ...] = ()
                 raise _wrong(path, "nested too deep")
             matches += matches_of(items[0], rules, path) if items else []
         else:
-            match = match_of(path, str(element.get("vr", "UN")), values_of(element), rules)
+            match = match_of(path, vr, values_of(element), rules)
             matches += [match] if match else []
     return matches
 
@@ -137,8 +142,7 @@ def _one(path: tuple[str, ...], vr: str, value: str) -> Match:
         if vr == "DA":
             return _date(path, value)
         if vr in ("TM", "DT"):
-            low, high = _bounds(vr, value)
-            return Match(path, Kind.RANGE, (low, high), vr)
+            return _time(path, vr, value)
         if vr == "UI" and not _UID.fullmatch(value):
             raise ValueError("not a UID")
         if vr in NUMBER_VRS:
@@ -170,22 +174,23 @@ def _day(text: str) -> str:
     return digits
 
 
-def _bounds(vr: str, value: str) -> tuple[str, str]:
-    """The earliest and the latest that a time or date-time key covers, "" where it is open."""
-    for low, high in _ends(vr, value):
+def _time(path: tuple[str, ...], vr: str, value: str) -> Match:
+    """A time or date-time, or a range of them: the first way to read the value that makes sense.
+
+    The hyphen of a DT may belong to its time zone, which itself is not taken into account.
+    """
+    places = [place for place, char in enumerate(value) if char == "-"]
+    readings = [(Kind.UNIT, value, value)] if not places or vr == "DT" else []
+    for place in places:
+        low, high = value[:place].strip(" "), value[place + 1 :].strip(" ")
+        readings += [(Kind.RANGE, low, high)] if low or high else []
+    for kind, low, high in readings:
         try:
-            return low and _complete(vr, low, first=True), high and _complete(vr, high, first=False)
+            ends = (low and _complete(vr, low, first=True), high and _complete(vr, high, first=False))
         except ValueError:
             continue
+        return Match(path, kind, ends, vr)
     raise ValueError("not a time" if vr == "TM" else "not a date-time")
-
-
-def _ends(vr: str, value: str) -> list[tuple[str, str]]:
-    """The ways to read a value as (low, high): the hyphen may belong to a time zone of a DT."""
-    places = [place for place, char in enumerate(value) if char == "-"]
-    ends = [(value[:place].strip(" "), value[place + 1 :].strip(" ")) for place in places]
-    whole = [(value, value)] if not places or vr == "DT" else []
-    return whole + [(low, high) for low, high in ends if low or high]
 
 
 def _complete(vr: str, text: str, *, first: bool) -> str:
@@ -280,7 +285,7 @@ def holds(attributes: Attributes, match: Match) -> bool:
     if match.time:
         times = values_of(attributes.get(match.time, {}))
         texts = [comparable("DA", text) + comparable("TM", times[0] if times else "") for text in texts[:1]]
-    if match.kind is Kind.RANGE:
+    if match.kind in (Kind.RANGE, Kind.UNIT):
         low, high = match.values
         found = [text if match.time else comparable(match.vr, text) for text in texts]
         return any((not low or text >= low) and (not high or text <= high) for text in found)

@@ -19,6 +19,7 @@ class Kind(Enum):
     ALL = "all"  # each of the values (multiple value matching, C.2.2.2.8)
     WILDCARD = "wildcard"  # * and ?; nothing else is special
     RANGE = "range"  # inclusive; an open end is an empty string
+    UNIT = "unit"  # one time or date-time, from the first to the last moment that it covers
     EMPTY = "empty"  # absent or without a value (C.2.2.2.7)
 
 
@@ -26,8 +27,8 @@ class Kind(Enum):
 class Match:
     """One key. `path` is the tag, or the sequence's tag and the tag inside it: ("00400275", "00400009").
 
-    `values`: one for SINGLE and WILDCARD, any number for LIST and ALL, exactly (low, high) for RANGE,
-    none for EMPTY. Values are text as DICOM writes them, made comparable: dates YYYYMMDD, times
+    `values`: one for SINGLE and WILDCARD, any number for LIST and ALL, exactly (low, high) for RANGE and
+    UNIT, none for EMPTY. Values are text as DICOM writes them, made comparable: dates YYYYMMDD, times
     HHMMSS[.F…], date-times YYYYMMDDHHMMSS[.F…], names with ^ and =, numbers as decimals. `vr` is the VR
     of the last tag of the path.
 

@@ -22,6 +22,7 @@ EXTRA = {Level.STUDY: ("00102150",)}
 Study = dict[str, Any]
 
 _NAMES = ["Abe^Jo", "ABE^Joe", "Ábe", "Abel^Jo", "Ba_e^J%", "Øst^Jo", "Abe^Jo=安倍^城", "Kim=金^城=김", ""]
+_KEY_TEXTS = ["A*", "A%*", "A_*", "*%", "?_?", '*"*', "*'B"]
 _TEXTS = ["A", "AB", "ab", "A B", "A%", "A_B", 'A"B', "A'B", "Ä", "ABC", ""]
 _DATES = ["20250101", "20250102", "20251231", "20260101", ""]
 _TIMES = ["09", "0900", "090000.5", "120000", "235959.999", ""]
@@ -55,11 +56,11 @@ _time_ranges = st.tuples(st.sampled_from(_TIMES), st.sampled_from(_TIMES)).filte
 _keys: dict[str, st.SearchStrategy[str]] = {
     "PatientName": st.one_of(st.sampled_from(_NAMES), _key_parts),
     "OperatorsName": st.one_of(st.sampled_from(_NAMES), _key_parts),
-    "PatientID": st.one_of(st.sampled_from(_TEXTS), _key_parts),
-    "AccessionNumber": st.one_of(st.sampled_from(_TEXTS), _key_parts),
+    "PatientID": st.one_of(st.sampled_from(_TEXTS + _KEY_TEXTS), _key_parts),
+    "AccessionNumber": st.one_of(st.sampled_from(_TEXTS + _KEY_TEXTS), _key_parts),
     "StudyDate": st.one_of(st.sampled_from(_DATES), _ranges),
     "StudyTime": st.one_of(st.sampled_from(_TIMES), _time_ranges),
-    "CountryOfResidence": st.one_of(st.sampled_from(_TEXTS), _key_parts),
+    "CountryOfResidence": st.one_of(st.sampled_from(_TEXTS + _KEY_TEXTS), _key_parts),
     "ModalitiesInStudy": st.sampled_from(["CT", "MR", "CT,MR", "CT\\SR", "XA"]),
     "Modality": st.sampled_from(["CT", "C*", "?R", "MR"]),
     "SeriesDate": st.one_of(st.sampled_from(_DATES), _ranges),
@@ -89,7 +90,8 @@ def name_matches(key: str, name: str, fuzzy: bool) -> bool:
         literally = any(same(keys[0], group) for group in groups[:3])
     else:
         literally = all(
-            not pattern.strip("*") or same(pattern, group) for pattern, group in zip(keys, groups, strict=False)
+            not pattern.strip("*") or same(pattern, group)
+            for pattern, group in zip(keys, groups, strict=False)
         )
     sounds = phonetic(re.sub("[*?]", "", key))
     return literally or (fuzzy and bool(sounds) and set(sounds) <= set(phonetic(name)))
@@ -246,16 +248,39 @@ def test_the_catalog_finds_what_the_rules_say(
 
 _names = st.one_of(
     st.sampled_from(
-        ["limit", "offset", "after", "includefield", "fuzzymatching", "emptyvaluematching", "00100010", "all"]
-        + [*_keys, "StudyInstanceUID", "SeriesNumber", "KVP", "00091010", "RequestAttributesSequence", ""]
-        + ["RequestAttributesSequence.ScheduledProcedureStepID", "00400275.00400275.00400275", "PixelData"]
-        + ["ContentDate", "InstanceCreationTime", "AcquisitionDateTime", "FrameOfReferenceUID", "ImageType"]
+        [
+            "limit",
+            "offset",
+            "after",
+            "includefield",
+            "fuzzymatching",
+            "emptyvaluematching",
+            "00100010",
+            "all",
+            "00091010",
+            "KVP",
+            "StudyInstanceUID",
+            "SeriesNumber",
+            "PixelData",
+            "RequestAttributesSequence",
+            "ImageType",
+            "ContentDate",
+            "RequestAttributesSequence.ScheduledProcedureStepID",
+            "00400275.00400275.00400275",
+            "InstanceCreationTime",
+            "AcquisitionDateTime",
+            "FrameOfReferenceUID",
+        ]
     ),
+    st.sampled_from(sorted(_keys)),
+    st.just(""),
     st.text(max_size=12),
 )
 _values = st.one_of(
     st.text(max_size=20),
-    st.sampled_from(["-1", "0", "1", "true", "2026-", "20260102-", "-", "\\", "*", '""', "1.2.3", "\0", "NaN"]),
+    st.sampled_from(
+        ["-1", "0", "1", "true", "2026-", "20260102-", "-", "\\", "*", '""', "1.2.3", "\0", "NaN"]
+    ),
     st.from_regex(r"[0-9.\-:+eE*?\\,\"']{0,16}", fullmatch=True),
 )
 

@@ -114,11 +114,11 @@ def _on_column(match: Match, level_of: Mapping[str, Level]) -> Condition | None:
     if match.time:
         return _moment(match, level_of)
     if tag == STUDY_TIME:
-        column = sql.Identifier("s", "study_time")
+        time = sql.Identifier("s", "study_time")
         if match.kind is Kind.EMPTY:
-            return _text(match, column, "s")
+            return _text(match, time, "s")
         return all_of(
-            [condition("{column} <> ''", tables="s", column=column), _text(match, padded_time(column), "s")]
+            [condition("{time} <> ''", tables="s", time=time), _text(match, padded_time(time), "s")]
         )
     if tag == _DESCRIPTION:
         key = Match(match.path, match.kind, tuple(names.normalise(value) for value in match.values), match.vr)
@@ -166,7 +166,7 @@ def _text(match: Match, text: sql.Composable, tables: str) -> Condition:
         return condition("{text} = ''", tables=tables, **parts)
     if match.kind is Kind.WILDCARD:
         return condition("{text} LIKE %s", like(match.values[0]), tables=tables, **parts)
-    if match.kind is Kind.RANGE:
+    if match.kind in (Kind.RANGE, Kind.UNIT):
         return all_of(_bounds(match.values, text, tables))
     if match.kind is Kind.ALL:
         return all_of([condition("{text} = %s", value, tables=tables, **parts) for value in match.values])
