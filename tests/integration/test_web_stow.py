@@ -101,6 +101,11 @@ def retrieve(archive: Archive, image: FileDataset) -> requests.Response:
     return requests.get(archive.base_url + path(image), headers=headers, timeout=60)
 
 
+def files_of(archive: Archive) -> int:
+    """How many files lie in the store, finished or not."""
+    return sum(len(files) for _, _, files in os.walk(archive.data / "objects"))
+
+
 # --- Files ---------------------------------------------------------------------------------------
 
 
@@ -269,19 +274,20 @@ def test_ten_thousand_parts(archive: Archive) -> None:
 
 
 def test_a_sender_that_goes_away_leaves_nothing(archive: Archive) -> None:
-    (image,) = images(1015, size=512)
+    (image,) = images(1015, size=2560)  # half of it is more than is held in memory
     body = message([file(image)])
-    before = sum(len(files) for _, _, files in os.walk(archive.data / "objects"))
+    before = files_of(archive)
     logged = archive.log.count('"complete"')
     head = (
-        f"POST /dicom-web/studies HTTP/1.1\r\nHost: x\r\nContent-Type: {multipart()}\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
+        f"POST /dicom-web/studies HTTP/1.1\r\nHost: 127.0.0.1:{archive.http_port}\r\n"
+        f"Content-Type: {multipart()}\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     with socket.create_connection(("127.0.0.1", archive.http_port), timeout=30) as connection:
         connection.sendall(head.encode() + body[: len(body) // 2])
+        wait_until(lambda: files_of(archive) > before, 30, "the object begun on disk")
     wait_until(lambda: archive.log.count('"complete"') > logged, 30, "the request's end logged")
     assert retrieve(archive, image).status_code == 404
-    assert sum(len(files) for _, _, files in os.walk(archive.data / "objects")) == before
+    assert files_of(archive) == before
     assert post(archive, body).status_code == 200
 
 
