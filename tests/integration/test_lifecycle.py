@@ -17,7 +17,7 @@ from node.dimse import pdu
 from node.dimse.command import Command
 from node.domain.part10 import Meta, Part10Reader
 from tests import corpus
-from tests.archive import Archive, running_archive, start_archive
+from tests.archive import Archive, running_archive
 from tests.integration.dimse_peer import CT, EXPLICIT, Peer, context, p_data, request
 from tests.integration.test_dimse_roundtrip import get
 from tests.support import wait_until
@@ -25,6 +25,7 @@ from tests.support import wait_until
 pytestmark = pytest.mark.slow
 STOP_SECONDS = 15.0  # "within seconds", on a busy machine
 RESTART_SECONDS = 20.0
+RETRY_SECONDS = 10.0  # the target is 3 s on a quiet machine
 
 
 def image(number: int) -> tuple[str, bytes]:
@@ -134,27 +135,25 @@ def half_sent(archive: Archive, uid: str, dataset: bytes) -> Iterator[Peer]:
 
 
 def test_sigterm_ends_an_idle_archive_within_seconds_and_leaves_nothing_running(tmp_path: Path) -> None:
-    archive = start_archive(tmp_path / "data")
-    children = processes(archive.process.pid)
-    assert len(children) >= 5  # two dimse, web, worker, PostgreSQL
-    began = time.monotonic()
-    assert archive.stop() == 0
-    assert time.monotonic() - began < STOP_SECONDS
+    with running_archive(tmp_path / "data") as archive:
+        children = processes(archive.process.pid)
+        assert len(children) >= 5  # two dimse, web, worker, PostgreSQL
+        began = time.monotonic()
+        assert archive.stop() == 0
+        assert time.monotonic() - began < STOP_SECONDS
     wait_until(lambda: all(gone(pid) for pid in children), 5, "children gone")
     assert not (tmp_path / "data" / "run" / "settings.json").exists()
 
 
 def test_sigterm_finishes_an_instance_that_is_under_way(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    archive = start_archive(data)
     uid, dataset = image(1)
-    try:
+    with running_archive(data) as archive:
         with half_sent(archive, uid, dataset) as peer:
             archive.process.send_signal(signal.SIGTERM)
             wait_until(lambda: not accepts(archive.dicom_port), STOP_SECONDS, "no new connections")
             peer.send(p_data(1, 2, dataset[len(dataset) // 2 :]))
             assert peer.read_command().status == 0
-    finally:
         assert archive.stop() == 0
     with running_archive(data) as again:
         assert fetched(again, [uid]) == {uid: dataset}
@@ -162,11 +161,11 @@ def test_sigterm_finishes_an_instance_that_is_under_way(tmp_path: Path) -> None:
 
 def test_sigterm_does_not_wait_for_ever_for_half_an_instance(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    archive = start_archive(data)
-    kept, kept_dataset = store(archive, 1)
     uid, dataset = image(2)
-    with half_sent(archive, uid, dataset):
-        assert archive.stop() == 0
+    with running_archive(data) as archive:
+        kept, kept_dataset = store(archive, 1)
+        with half_sent(archive, uid, dataset):
+            assert archive.stop() == 0
     with running_archive(data) as again:
         assert fetched(again, [kept, uid]) == {kept: kept_dataset}
 
@@ -191,7 +190,7 @@ def test_a_killed_dimse_worker_is_replaced_and_the_other_serves_meanwhile(tmp_pa
         victim, other = dimse_workers(archive)
         os.kill(victim, signal.SIGKILL)
         wait_until(lambda: gone(victim), 5, "the killed worker has gone")
-        sent.update([store(archive, 2)])
+        wait_until(lambda: stored(archive, 2, sent), RETRY_SECONDS, "a retry is served meanwhile")
         wait_until(lambda: len(dimse_workers(archive)) == 2, RESTART_SECONDS, "a new worker")
         assert victim not in dimse_workers(archive)
         assert other in dimse_workers(archive)
@@ -199,6 +198,15 @@ def test_a_killed_dimse_worker_is_replaced_and_the_other_serves_meanwhile(tmp_pa
         sent.update([store(archive, 3)])
         assert fetched(archive, list(sent)) == sent
         assert '"event": "process died"' in archive.log
+
+
+def stored(archive: Archive, number: int, sent: dict[str, bytes]) -> bool:
+    """Store an instance as a modality does that tries again; whether it was acknowledged."""
+    try:
+        sent.update([store(archive, number)])
+    except (AssertionError, OSError):
+        return False  # the association went to the worker that died, or to one that begins
+    return True
 
 
 def listening_workers(archive: Archive) -> int:
@@ -212,13 +220,13 @@ def test_a_killed_supervisor_takes_its_processes_along_and_nothing_acknowledged_
     tmp_path: Path,
 ) -> None:
     data = tmp_path / "data"
-    archive = start_archive(data)
-    sent = dict(store(archive, number) for number in range(3))
-    own = [pid for pid, line in processes(archive.process.pid).items() if "node.cli process" in line]
-    assert len(own) >= 4
-    archive.process.kill()
-    archive.process.wait()
-    wait_until(lambda: all(gone(pid) for pid in own), STOP_SECONDS, "children gone")
+    with running_archive(data) as archive:
+        sent = dict(store(archive, number) for number in range(3))
+        own = [pid for pid, line in processes(archive.process.pid).items() if "node.cli process" in line]
+        assert len(own) >= 4
+        archive.process.kill()
+        archive.process.wait()
+        wait_until(lambda: all(gone(pid) for pid in own), STOP_SECONDS, "children gone")
     with running_archive(data) as again:
         assert fetched(again, list(sent)) == sent
         more = dict([store(again, 7)])

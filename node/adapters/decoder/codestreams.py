@@ -227,7 +227,9 @@ def _encode_htj2k(frame: Frame) -> Buffer:
 
 def _encode_jpeg_ls(frame: Frame) -> Buffer:
     """Without the SPIFF header that the encoder puts first; DICOM's codestream begins with its frame."""
-    data = bytes(imagecodecs.jpegls_encode(frame.unsigned(frame.geometry.allocated)))
+    pixels = frame.unsigned(frame.geometry.allocated)
+    # Noise grows, and the encoder's own guess at the room it needs is too small for small frames of it.
+    data = bytes(imagecodecs.jpegls_encode(pixels, out=2 * pixels.nbytes + 4096))
     offset = 2
     while data[offset : offset + 2] == b"\xff\xe8":
         offset += 2 + int.from_bytes(data[offset + 2 : offset + 4], "big")
