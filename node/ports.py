@@ -145,8 +145,8 @@ class Searches(Protocol):
         `after` is not a cursor.
         """
 
-    def count(self, query: Query, at_most: int) -> int:
-        """How many results there are, counted up to `at_most`; limit and offset do not apply."""
+    def page(self, query: Query, event: AuditEvent, count_at_most: int) -> tuple[list[Hit], int]:
+        """The results at once, and how many follow them, counted up to `count_at_most`."""
 
 
 class Audits(Protocol):

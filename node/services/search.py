@@ -151,17 +151,17 @@ class Search:
             matches=self._final(matches, request.rules),
             computed=frozenset(tag for tag in tags if tag in COMPUTED),
             fuzzy=request.fuzzy,
-            limit=wanted + 1 if wanted else 0,  # one more tells whether there is a next page
+            limit=wanted,
             offset=request.offset,
             after=request.after,
         )
-        hits = list(self._searches.search(query, _event(query, actor)))
-        page, more = hits[:wanted], len(hits) > wanted
+        page, remaining = self._searches.page(query, _event(query, actor), REMAINING_AT_MOST)
         following = None
-        if more:
+        if page and remaining:
             following = [pair for pair in parameters if pair[0] not in ("offset", "after")]
             following.append(("after", page[-1].cursor))
-            warnings.append(self._remaining(query, page[-1].cursor))
+            some = f"at least {remaining}" if remaining == REMAINING_AT_MOST else str(remaining)
+            warnings.append(f"There are {some} additional results that can be requested")
         required = set(returns.standard(level, scope))
         results = [_result(tags, required, hit.attributes) for hit in page]
         return QidoResult(results, warnings, following)
@@ -188,12 +188,6 @@ class Search:
             wanted = (*wanted, *self._level_of)
         tags.update(tag for tag in wanted if self._is_known(tag, level))
         return sorted(tags)
-
-    def _remaining(self, query: Query, cursor: str) -> str:
-        rest = Query(query.level, query.scope, query.matches, fuzzy=query.fuzzy, after=cursor)
-        number = self._searches.count(rest, REMAINING_AT_MOST)
-        some = f"at least {number}" if number == REMAINING_AT_MOST else str(number)
-        return f"There are {some} additional results that can be requested"
 
     def _is_known(self, tag: str, level: Level) -> bool:
         owner = self._level_of.get(tag)

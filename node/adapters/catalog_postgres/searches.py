@@ -36,7 +36,8 @@ from node.domain.query import Hit, Kind, Query
 FEW_PATIENTS = 5000
 FIRST_BATCH = 100
 BATCH = 1000
-_SETTINGS = "SET LOCAL jit = off"
+# Set for the transaction only: the plans must not depend on how the server happens to be configured.
+_SETTINGS = "SET LOCAL jit = off; SET LOCAL random_page_cost = 1.1"
 
 
 class PostgresSearches:
@@ -44,51 +45,56 @@ class PostgresSearches:
 
     def __init__(self, pool: Pool, *, extra_tags: Mapping[Level, Sequence[str]], max_results: int) -> None:
         self._pool = pool
-        self._max_results = max_results + 1  # one more, by which a page learns that there is a next one
+        self._max_results = max_results
         self._level_of = owners(extra_tags)
         self._indexed = frozenset(tag for tags in extra_tags.values() for tag in tags)
 
     def search(self, query: Query, event: AuditEvent) -> Generator[Hit, None, None]:
         """See `node.ports.Searches`. Nothing is read before the first result is asked for."""
         left = min(query.limit, self._max_results)
-        after = parse_cursor(query)
-        offset = query.offset
-        batch = FIRST_BATCH
+        after, offset, batch = parse_cursor(query), query.offset, FIRST_BATCH
         first = True
         while left > 0 or first:
             wanted = min(batch, left)
             with self._pool.transaction() as connection:
                 if first:
                     write_event(connection, event)
-                hits, last = self._page(connection, query, after, offset, wanted) if wanted else ([], None)
+                select = self._select(connection, query, after)
+                hits, last = self._read(connection, query, select, offset, wanted)
             yield from hits
             if len(hits) < wanted or last is None:
                 return
             after, offset, batch, first = last, 0, BATCH, False
             left -= len(hits)
 
-    def count(self, query: Query, at_most: int) -> int:
+    def page(self, query: Query, event: AuditEvent, count_at_most: int) -> tuple[list[Hit], int]:
         """See `node.ports.Searches`."""
-        with self._pool.connection() as connection, connection.transaction():
+        wanted = min(query.limit, self._max_results)
+        with self._pool.transaction() as connection:
+            write_event(connection, event)
             select = self._select(connection, query, parse_cursor(query))
-            text, parameters = select.count(at_most) if select else ("SELECT 0", [])
+            # One more tells whether there is anything to count.
+            hits, _ = self._read(connection, query, select, query.offset, wanted + 1 if wanted else 0)
+            if select is None or len(hits) <= wanted:
+                return hits, 0
+            text, parameters = select.count(query.offset + wanted + count_at_most)
             row = connection.execute(text, parameters, prepare=False).fetchone()
-        return int(row[0]) if row else 0
+        return hits[:wanted], int(row[0]) - query.offset - wanted if row else 0
 
-    def _page(
-        self, connection: CatalogConnection, query: Query, after: After | None, offset: int, limit: int
+    def _read(
+        self, connection: CatalogConnection, query: Query, select: Select | None, offset: int, limit: int
     ) -> tuple[list[Hit], After | None]:
-        select = self._select(connection, query, after)
-        if select is None:
+        """A page's results and the place of the last one."""
+        if select is None or not limit:
             return [], None
         rows = connection.execute(*select.page(limit, offset), prepare=False).fetchall()
-        keys = [_keys(row) for row in rows]
-        extras = computed(connection, query.computed, keys)
+        extras = computed(connection, query.computed, [_keys(row) for row in rows])
+        places = [After.of(query.level, row) for row in rows]
         hits = [
-            Hit(_attributes(row, extra), After.of(query.level, row).cursor())
-            for row, extra in zip(rows, extras, strict=True)
+            Hit(_attributes(row, extra), place.cursor())
+            for row, extra, place in zip(rows, extras, places, strict=True)
         ]
-        return hits, After.of(query.level, rows[-1]) if rows else None
+        return hits, places[-1] if places else None
 
     def _select(self, connection: CatalogConnection, query: Query, after: After | None) -> Select | None:
         """The SELECT of a query, None if no patient matches."""
