@@ -16,6 +16,8 @@ import selectors
 import socket
 import sys
 import time
+from collections import deque
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -32,6 +34,8 @@ IDLE_SECONDS = 30.0
 GRACE_SECONDS = 60.0
 RATE_BYTES_PER_SECOND_MIN = 32 << 10
 MAX_HEAD_BYTES = 64 << 10
+MAX_LINGERING = 500
+LINGER_SECONDS = 2.0  # for a client to take the last answer, while what it still sends is thrown away
 _RECEIVE_BYTES = 16 << 10
 
 log = structlog.get_logger()
@@ -100,11 +104,16 @@ class _NotAProxy(Exception):
     """A peer that has to speak PROXY protocol and does not."""
 
 
+class _HeadTooLong(Exception):
+    """A head beyond MAX_HEAD_BYTES."""
+
+
 class Connection(TConn):  # type: ignore[misc]
     """A connection that gathers a request's head before a thread is spent on it."""
 
-    def __init__(self, *arguments: Any, proxied: bool) -> None:
+    def __init__(self, *arguments: Any, proxied: bool, linger: Callable[[LimitedSocket], None]) -> None:
         super().__init__(*arguments)
+        self._linger = linger
         self._gathered = bytearray()
         self._announced = not proxied  # whether the PROXY header has been read
         self._peer = self.client
@@ -115,12 +124,15 @@ class Connection(TConn):  # type: ignore[misc]
         return bool(self._gathered)
 
     def gather(self, data: bytes) -> bool:
-        """Take bytes; True when the head is complete, or too long to go on. _NotAProxy."""
+        """Take bytes; True when the head is complete. _NotAProxy, _HeadTooLong."""
         self._gathered += data
         if not self._announced and not self._read_announcement():
             return False
-        # Bytes before the first line are skipped by the parser; a head ends at the first empty line.
-        return b"\r\n\r\n" in self._gathered or len(self._gathered) > MAX_HEAD_BYTES
+        if b"\r\n\r\n" in self._gathered:
+            return True
+        if len(self._gathered) > MAX_HEAD_BYTES:
+            raise _HeadTooLong
+        return False
 
     def _read_announcement(self) -> bool:
         gathered = self._gathered
@@ -142,6 +154,13 @@ class Connection(TConn):  # type: ignore[misc]
         self._announced = True
         return True
 
+    def close(self, graceful: bool = False) -> None:
+        """Close; gracefully without waiting for the peer here (RFC 9112 section 9.6)."""
+        if graceful:
+            self._linger(self.sock)
+        else:
+            super().close()
+
     def init(self) -> None:
         """Make the parser and give it what has been gathered."""
         if not self.initialized:
@@ -160,22 +179,43 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def init_process(self) -> None:
         """Read the proxies' networks, then as usual."""
         self._proxies = [ipaddress.ip_network(each) for each in self.cfg.proxy_allow_ips]
+        self._lingering: deque[tuple[float, LimitedSocket]] = deque()
         super().init_process()
 
-    def accept(self, listener: Any) -> None:
-        """Take a connection and wait for its first request's head."""
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """Stopping, listen no longer at all, so that new clients are refused at once and go elsewhere."""
+        super().set_accept_enabled(enabled)
+        if not self.alive:
+            for listener in self.sockets:
+                if listener.sock is not None:
+                    while self.accept(listener):  # who is through already is served
+                        pass
+                    listener.close()
+
+    def accept(self, listener: Any) -> bool:
+        """Take a connection, if one is there, and wait for its first request's head."""
         try:
             plain, address = listener.accept()
         except OSError as error:
-            if error.errno in (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK):
-                return
+            if error.errno in (errno.EAGAIN, errno.EWOULDBLOCK):
+                return False
+            if error.errno == errno.ECONNABORTED:
+                return True
             raise
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.nr_conns += 1
         sock = LimitedSocket.of(plain)
-        conn = Connection(self.cfg, sock, address, listener.getsockname(), proxied=self._is_proxy(address))
+        conn = Connection(
+            self.cfg,
+            sock,
+            address,
+            listener.getsockname(),
+            proxied=self._is_proxy(address),
+            linger=self._linger,
+        )
         conn.data_ready = True  # so that no thread waits for it
         self._await_head(conn)
+        return True
 
     def on_client_socket_readable(self, conn: Connection, client: Any) -> None:
         """A kept-alive connection's next request begins."""
@@ -205,12 +245,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         while self.pending_conns and self.pending_conns[0].timeout <= now:
             conn = self.pending_conns[0]
             if conn.begun:
-                metrics.REFUSALS.labels("http", "request_timeout").inc()
-                try:
-                    conn.sock.send(_answer(408))
-                except OSError:
-                    pass  # it does not read either
+                self._refuse(conn, 408)
             self._drop(conn)
+        while self._lingering and self._lingering[0][0] <= now:
+            self._let_go(self._lingering[0])
 
     def _await_head(self, conn: Connection) -> None:
         conn.sock.rest()
@@ -227,6 +265,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             return
         except (OSError, _NotAProxy):
             data, complete = b"", False
+        except _HeadTooLong:
+            self._refuse(conn, 431)
+            data, complete = b"", False
         if complete:
             self.poller.unregister(conn.sock)
             self.pending_conns.remove(conn)
@@ -239,6 +280,44 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self.poller.unregister(conn.sock)
         self.nr_conns -= 1
         conn.close()
+
+    @staticmethod
+    def _refuse(conn: Connection, status: int) -> None:
+        metrics.REFUSALS.labels("http", _REASONS[status]).inc()
+        try:
+            conn.sock.send(_answer(status))
+        except OSError:
+            pass  # it does not read either
+
+    def _linger(self, sock: LimitedSocket) -> None:
+        """Let the peer take the last answer before the connection goes; on the main thread."""
+        sock.rest()
+        sock.setblocking(False)
+        try:
+            sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            sock.close()
+            return
+        entry = (time.monotonic() + LINGER_SECONDS, sock)
+        while len(self._lingering) >= MAX_LINGERING:
+            self._let_go(self._lingering[0])
+        self._lingering.append(entry)
+        self.poller.register(sock, selectors.EVENT_READ, partial(self._throw_away, entry))
+
+    def _throw_away(self, entry: tuple[float, LimitedSocket], _client: Any) -> None:
+        try:
+            over = not entry[1].recv(_RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            over = True
+        if over:
+            self._let_go(entry)
+
+    def _let_go(self, entry: tuple[float, LimitedSocket]) -> None:
+        self._lingering.remove(entry)
+        self.poller.unregister(entry[1])
+        entry[1].close()
 
     def _is_proxy(self, address: Any) -> bool:
         peer = ipaddress.ip_address(address[0])
@@ -292,12 +371,21 @@ def _status_of(exc: Exception) -> int:
     return 400 if type(exc).__module__ == "gunicorn.http.errors" else 500
 
 
+_REASONS = {
+    400: "malformed_request",
+    408: "request_timeout",
+    414: "uri_too_long",
+    417: "expectation_failed",
+    431: "header_too_large",
+    500: "internal",
+    501: "unsupported_transfer_coding",
+}
+
+
 def _answer(status: int) -> bytes:
-    reasons = {400: "malformed_request", 408: "request_timeout", 414: "uri_too_long", 417: "expectation",
-               431: "header_too_large", 500: "internal", 501: "unsupported_transfer_coding"}  # fmt: skip
-    body = problem(status, reasons[status], "", "")
+    body = problem(status, _REASONS[status], "", "")
     head = (
-        f"HTTP/1.1 {status} {reasons[status].replace('_', ' ').title()}\r\nContent-Type: {PROBLEM}\r\n"
+        f"HTTP/1.1 {status} {_REASONS[status].replace('_', ' ').title()}\r\nContent-Type: {PROBLEM}\r\n"
         f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
     )
     return head.encode() + body
