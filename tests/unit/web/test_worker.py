@@ -1,0 +1,148 @@
+"""Connections whose peers are slow, and heads that arrive in any pieces."""
+
+import itertools
+import socket
+import struct
+import time
+from collections.abc import Iterator
+
+import pytest
+from gunicorn.config import Config
+from hypothesis import given
+from hypothesis import strategies as st
+
+from node.web import worker
+from node.web.worker import Connection, LimitedSocket, TooSlow
+
+HEAD = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+ADDRESSES = socket.inet_aton("192.0.2.9") + socket.inet_aton("192.0.2.1") + struct.pack(">HH", 1, 2)
+ANNOUNCED = b"\r\n\r\n\0\r\nQUIT\n\x21\x11" + struct.pack(">H", len(ADDRESSES)) + ADDRESSES
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[LimitedSocket, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    limited = LimitedSocket.of(ours)
+    limited.setblocking(True)
+    yield limited, theirs
+    limited.close()
+    theirs.close()
+
+
+def connection(*, proxied: bool) -> Connection:
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    return Connection(
+        Config(),
+        LimitedSocket.of(ours),
+        ("198.51.100.1", 5),
+        ("127.0.0.1", 80),
+        proxied=proxied,
+        linger=lambda sock: sock.close(),
+    )
+
+
+def cut(data: bytes, places: list[int]) -> list[bytes]:
+    edges = [0, *sorted({place % (len(data) + 1) for place in places}), len(data)]
+    return [data[low:high] for low, high in itertools.pairwise(edges) if high > low]
+
+
+def test_silence_has_an_end(
+    pair: tuple[LimitedSocket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "IDLE_SECONDS", 0.05)
+    limited, _ = pair
+    limited.setblocking(True)
+    with pytest.raises(TooSlow):
+        limited.recv(10)
+
+
+def test_who_does_not_read_is_left(
+    pair: tuple[LimitedSocket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "IDLE_SECONDS", 0.05)
+    limited, _ = pair
+    limited.setblocking(True)
+    with pytest.raises(TooSlow):
+        limited.sendall(bytes(16 << 20))
+
+
+def test_trickling_has_an_end_too(
+    pair: tuple[LimitedSocket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(worker, "RATE_BYTES_PER_SECOND_MIN", 1 << 50)  # any peer is slower
+    limited, theirs = pair
+    limited.begin()
+    began = time.monotonic()
+    with pytest.raises(TooSlow):
+        while time.monotonic() - began < 10:
+            theirs.sendall(b"x")
+            limited.recv(1)
+    assert time.monotonic() - began < 5
+    limited.begin()  # the next request has its own time
+    theirs.sendall(b"x")
+    assert limited.recv(1) == b"x"
+
+
+def test_between_requests_nothing_counts(
+    pair: tuple[LimitedSocket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "GRACE_SECONDS", -1.0)
+    limited, theirs = pair
+    limited.begin()
+    limited.rest()
+    theirs.sendall(b"x")
+    assert limited.recv(1) == b"x"
+
+
+def test_large_answers_arrive_whole(pair: tuple[LimitedSocket, socket.socket]) -> None:
+    limited, theirs = pair
+    theirs.settimeout(10)
+    data = bytes(range(256)) * 64
+    limited.begin()
+    limited.sendall(memoryview(data))
+    received = b""
+    while len(received) < len(data):
+        received += theirs.recv(65536)
+    assert received == data
+
+
+@given(st.lists(st.integers(0, 1000), max_size=8))
+def test_a_head_is_complete_at_its_empty_line(places: list[int]) -> None:
+    conn = connection(proxied=False)
+    pieces = cut(HEAD, places)
+    assert [conn.gather(piece) for piece in pieces] == [False] * (len(pieces) - 1) + [True]
+    assert conn.client == ("198.51.100.1", 5)
+    conn.close()
+
+
+@given(st.lists(st.integers(0, 1000), max_size=8))
+def test_a_proxy_speaks_first(places: list[int]) -> None:
+    conn = connection(proxied=True)
+    pieces = cut(ANNOUNCED + HEAD, places)
+    assert [conn.gather(piece) for piece in pieces] == [False] * (len(pieces) - 1) + [True]
+    assert conn.client == ("192.0.2.9", 0)
+    conn.close()
+
+
+@given(st.binary(min_size=1, max_size=100))
+def test_a_proxy_that_says_anything_else_is_refused(data: bytes) -> None:
+    conn = connection(proxied=True)
+    try:
+        complete = conn.gather(data)
+    except worker._NotAProxy:
+        complete = False
+    else:
+        signature = ANNOUNCED[:12]
+        assert signature.startswith(data[:12]) or data[:12] == signature
+    assert not complete
+    conn.close()
+
+
+def test_a_head_without_end() -> None:
+    conn = connection(proxied=False)
+    with pytest.raises(worker._HeadTooLong):
+        while True:
+            conn.gather(b"x" * 8192)
+    conn.close()
