@@ -7,11 +7,12 @@ import time
 import falcon
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest, multiprocess
 
-from node.domain.errors import Refusal
+from node.domain.errors import Reason, Refusal
 from node.services.archive import Archive
 from node.web.body import JSON, send_json
 
 READY_SECONDS = 1.0  # how long an answer about readiness holds
+PATIENCE_SECONDS = 2.0  # how long others wait for the one who checks; a check may hang for long
 
 
 class Live:
@@ -34,11 +35,7 @@ class Ready:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """200, or 503 with the reason. One check at a time serves everybody who asks meanwhile."""
-        with self._lock:
-            if time.monotonic() - self._checked_at > READY_SECONDS:
-                self._refusal = self._check()
-                self._checked_at = time.monotonic()
-            refusal = self._refusal
+        refusal = self._current()
         resp.set_header("Cache-Control", "no-store")
         if refusal is None:
             send_json(req, resp, {"status": "ready"}, JSON)
@@ -46,6 +43,17 @@ class Ready:
         resp.status = falcon.HTTP_503
         about = {"status": "not ready", "reason": refusal.reason.value, "comment": refusal.comment}
         send_json(req, resp, about, JSON)
+
+    def _current(self) -> Refusal | None:
+        if not self._lock.acquire(timeout=PATIENCE_SECONDS):
+            return Refusal(Reason.UNAVAILABLE, "the check does not come to an end")
+        try:
+            if time.monotonic() - self._checked_at > READY_SECONDS:
+                self._refusal = self._check()
+                self._checked_at = time.monotonic()
+            return self._refusal
+        finally:
+            self._lock.release()
 
     def _check(self) -> Refusal | None:
         try:

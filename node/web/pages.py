@@ -1,5 +1,6 @@
 """Pages for people: the login form, the way to the viewer, and the viewer's files."""
 
+import threading
 from html import escape
 from typing import Any
 
@@ -12,6 +13,9 @@ from node.web.auth import COOKIE, LoginThrottle, check_origin
 from node.web.body import accepts_gzip, whole
 
 MAX_FORM_BYTES = 4096
+# A password's hash takes tens of megabytes while it is worked out.
+LOGINS_AT_ONCE = 4
+LOGIN_WAIT_SECONDS = 10.0
 
 _PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'"
 _STYLE = (
@@ -43,6 +47,7 @@ class Login:
         self._session_seconds = session_seconds
         self._secure = secure
         self._throttle = LoginThrottle()
+        self._turns = threading.BoundedSemaphore(LOGINS_AT_ONCE)
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """The form."""
@@ -57,6 +62,8 @@ class Login:
         name, target = values.get("name", ""), local_path(values.get("next", "/"))
         address = req.remote_addr or ""
         self._throttle.check(address, name)
+        if not self._turns.acquire(timeout=LOGIN_WAIT_SECONDS):
+            raise Refusal(Reason.TOO_MANY, "too many logins at once")
         try:
             _, secret = self._access.login(name, values.get("password", ""), address)
         except Refusal as refusal:
@@ -66,6 +73,8 @@ class Login:
             resp.status = falcon.HTTP_401
             self._form(resp, target, "Name or password is wrong.")
             return
+        finally:
+            self._turns.release()
         resp.set_cookie(
             COOKIE, secret, max_age=self._session_seconds, path="/", secure=self._secure,
             http_only=True, same_site="Strict",
