@@ -3,7 +3,6 @@
 import gzip
 import itertools
 import json
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,8 +14,6 @@ from node.web.status import Problem
 
 READ_BYTES = 256 << 10
 DRAIN_BYTES = 8 << 20
-BODY_GRACE_SECONDS = 60.0
-BODY_BYTES_PER_SECOND_MIN = 16 << 10  # slower than this, after the grace, is a peer that trickles
 COMPRESS_FROM_BYTES = 2048
 
 DICOM_JSON = "application/dicom+json"
@@ -36,11 +33,8 @@ def chunks(req: falcon.Request, max_bytes: int) -> Iterator[bytes]:
     if expected is not None and expected > max_bytes:
         raise Refusal(Reason.TOO_LARGE, f"request larger than {max_bytes} bytes")
     received = 0
-    started = time.monotonic()
     for data in _pieces(req):
         received += len(data)
-        if time.monotonic() - started > BODY_GRACE_SECONDS + received / BODY_BYTES_PER_SECOND_MIN:
-            raise TimeoutError  # trickled
         if received > max_bytes:
             raise Refusal(Reason.TOO_LARGE, f"request larger than {max_bytes} bytes")
         yield data
@@ -68,8 +62,8 @@ def _pieces(req: falcon.Request) -> Iterator[bytes]:
     while True:
         try:
             data = stream.read(READ_BYTES)
-        except (TimeoutError, BlockingIOError):
-            raise TimeoutError from None  # the socket's own limit (`node.web.serve`)
+        except TimeoutError:
+            raise  # the connection's limits (`node.web.worker`)
         except (OSError, ParseException):
             raise Problem(400, "truncated", "the body ends too early or is malformed") from None
         if not data:
