@@ -119,10 +119,6 @@ class ObjectWriter:
             return
         self._opened().write(data)
 
-    def sha256(self) -> bytes:
-        """Digest of the dataset so far."""
-        return self._whole.digest()
-
     def finish(self) -> StoredObject:
         """Make the object durable; on return it can be read by name."""
         try:
@@ -192,11 +188,21 @@ class Objects:
 
     def stream(self, stored: StoredObject) -> Iterator[bytes]:
         """The dataset, checked piece by piece before each is handed on."""
+        return self.stream_range(stored, 0, stored.dataset_length)
+
+    def stream_range(self, stored: StoredObject, offset: int, length: int) -> Iterator[bytes]:
+        """`length` dataset bytes from `offset`, in pieces; each piece is read once and checked whole."""
+        if offset < 0 or length < 0 or offset + length > stored.dataset_length:
+            raise Refusal(Reason.CORRUPT, "a range beyond the end of the dataset")
         if stored.dataset_length <= PIECE_BYTES:
-            yield self._checked(stored, 0, stored.dataset_length, stored.sha256)
+            yield self._checked(stored, 0, stored.dataset_length, stored.sha256)[offset : offset + length]
             return
-        for number, sha256 in enumerate(self.digests(stored).pieces):
-            yield self._piece(stored, number, sha256)
+        pieces = self.digests(stored).pieces
+        end = offset + length
+        for number in range(offset // PIECE_BYTES, -(-end // PIECE_BYTES)):
+            start = number * PIECE_BYTES
+            piece = self._piece(stored, number, pieces[number])
+            yield piece[max(0, offset - start) : end - start]
 
     def read(self, stored: StoredObject) -> bytes:
         """The whole dataset, checked."""
@@ -204,17 +210,7 @@ class Objects:
 
     def read_range(self, stored: StoredObject, offset: int, length: int) -> bytes:
         """`length` dataset bytes from `offset`, checked."""
-        if offset < 0 or length < 0 or offset + length > stored.dataset_length:
-            raise Refusal(Reason.CORRUPT, "a range beyond the end of the dataset")
-        if length == 0:
-            return b""
-        if stored.dataset_length <= PIECE_BYTES:
-            return self.read(stored)[offset : offset + length]
-        pieces = self.digests(stored).pieces
-        first, last = offset // PIECE_BYTES, (offset + length - 1) // PIECE_BYTES
-        data = b"".join(self._piece(stored, number, pieces[number]) for number in range(first, last + 1))
-        start = offset - first * PIECE_BYTES
-        return data[start : start + length]
+        return b"".join(self.stream_range(stored, offset, length))
 
     def digests(self, stored: StoredObject) -> Digests:
         """What lies beside the object; Refusal(CORRUPT) if it tells of other bytes than the row."""

@@ -18,7 +18,13 @@ from node.domain.errors import Reason, Refusal
 from node.domain.header import Header
 from node.domain.inflate import Inflater
 from node.domain.model import Actor, AuditEvent, Scope, StoredInstance
-from node.domain.syntaxes import DEFLATED, can_transcode
+from node.domain.syntaxes import (
+    DEFLATED,
+    EXPLICIT_BIG,
+    EXPLICIT_LITTLE,
+    IMPLICIT_LITTLE,
+    can_transcode,
+)
 from node.ports import Audits, Codecs, Instances
 from node.services.objects import Objects
 
@@ -27,11 +33,8 @@ VIEWS_KEPT = 10_000
 HEADERS_KEPT = 256
 MAX_TRANSCODE_BYTES = 512 << 20
 
-EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
-EXPLICIT_VR_BIG_ENDIAN = "1.2.840.10008.1.2.2"
-IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"
 # What peers take who cannot take an instance as it is stored, best first
-_FALLBACKS = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
+_FALLBACKS = (EXPLICIT_LITTLE, IMPLICIT_LITTLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,7 @@ class Retrieve:
 
     def stored_frames(self, instance: StoredInstance, header: Header, numbers: Sequence[int]) -> list[bytes]:
         """Frames (1-based) as stored. Refusal(NOT_FOUND) for a number that does not exist."""
-        if instance.transfer_syntax_uid in (DEFLATED, EXPLICIT_VR_BIG_ENDIAN):
+        if instance.transfer_syntax_uid in (DEFLATED, EXPLICIT_BIG):
             return self.decoded_frames(instance, numbers)  # clients take native frames in little endian only
         ranges = frames.frame_ranges(header)
         self._check_frames(numbers, len(ranges))
@@ -132,21 +135,28 @@ class Retrieve:
         self._check_frames(numbers, instance.number_of_frames)
         return self._codecs.decode_frames(self._whole(instance), numbers)
 
-    def encoded(self, instance: StoredInstance, offset: int, length: int) -> bytes:
-        """`length` bytes from `offset` of the dataset as it was received."""
-        return self._objects.read_range(instance.stored, offset, length)
+    def part10_range(self, instance: StoredInstance, first: int, count: int) -> Iterator[bytes]:
+        """`count` bytes from `first` of what `part10` yields for the stored transfer syntax."""
+        prefix = self._prefix(instance)
+        head = prefix[first : first + count]
+        if head:
+            yield head
+        rest = count - len(head)
+        if rest:
+            yield from self._objects.stream_range(instance.stored, max(0, first - len(prefix)), rest)
 
-    def bulk(self, instance: StoredInstance, offset: int, length: int) -> bytes:
-        """A bulk value by its place in the dataset (`Header.bulk`)."""
+    def bulk(self, instance: StoredInstance, offset: int, length: int) -> Iterator[bytes]:
+        """A bulk value (or a range of it) by its place in the dataset (`Header.bulk`), in pieces."""
         if instance.transfer_syntax_uid != DEFLATED:
-            return self._objects.read_range(instance.stored, offset, length)
+            yield from self._objects.stream_range(instance.stored, offset, length)
+            return
         if offset + length > MAX_TRANSCODE_BYTES:
             raise Refusal(Reason.NOT_ACCEPTABLE, "too far into a deflated dataset")
         inflater = Inflater(MAX_TRANSCODE_BYTES)
         inflated = b"".join(
             part for piece in self._objects.stream(instance.stored) for part in inflater.feed(piece)
         )
-        return inflated[offset : offset + length]
+        yield inflated[offset : offset + length]
 
     def rendered(self, instance: StoredInstance, frame: int, how: Rendering) -> bytes:
         """A frame (1-based) for display."""

@@ -5,22 +5,18 @@ of an object has passed its digest before it is sent. A failure in the midst of 
 connection off, so that half an answer never looks like a whole one.
 """
 
-from collections.abc import Iterator
-
 import falcon
 
 from node.domain.errors import Reason, Refusal
 from node.domain.model import Role, StoredInstance
 from node.services.archive import Archive
 from node.services.metadata import instance_path
-from node.services.retrieve import Retrieve
 from node.web import caching, multipart
 from node.web.auth import demand
 from node.web.negotiate import DICOM, InstanceForm, instances
 from node.web.responses import scope_of, send_parts, stream, wanted
 
 _AHEAD = 3  # a part's headers, the file's own, and the first bytes out of the store
-_PIECE_BYTES = 4 << 20
 
 
 class Instances:
@@ -93,23 +89,6 @@ class Instances:
             length = self._archive.retrieve.part10_length(instance)
             part = caching.byte_range(req, resp, length, etag)
             if part is not None:
-                pieces = _range_of(self._archive.retrieve, instance, *part)
+                pieces = self._archive.retrieve.part10_range(instance, *part)
             resp.content_length = part[1] if part else length
         stream(req, resp, pieces, kind="instances", ahead=_AHEAD - 1)
-
-
-def _range_of(retrieve: Retrieve, instance: StoredInstance, first: int, count: int) -> Iterator[bytes]:
-    """A range of the file as stored: of its own headers, then of the dataset."""
-    prefix = next(retrieve.part10(instance, instance.transfer_syntax_uid))
-    head = prefix[first : first + count]
-    if head:
-        yield head
-    yield from dataset_range(retrieve, instance, max(0, first - len(prefix)), count - len(head))
-
-
-def dataset_range(retrieve: Retrieve, instance: StoredInstance, offset: int, count: int) -> Iterator[bytes]:
-    """`count` bytes of the encoded dataset from `offset`, in bounded pieces, each checked."""
-    while count:
-        size = min(count, _PIECE_BYTES)
-        yield retrieve.encoded(instance, offset, size)
-        offset, count = offset + size, count - size

@@ -7,14 +7,13 @@ import falcon
 from node.domain.errors import Reason, Refusal
 from node.domain.header import Header
 from node.domain.model import Role, StoredInstance
-from node.domain.syntaxes import DEFLATED, EXPLICIT_BIG, OCTET_STREAM
+from node.domain.syntaxes import EXPLICIT_BIG, OCTET_STREAM
 from node.services.archive import Archive
 from node.services.retrieve import Retrieve
 from node.web import caching, multipart
 from node.web.auth import demand
 from node.web.negotiate import frames
 from node.web.responses import scope_of, send_parts, stream, unsigned, wanted
-from node.web.wado import dataset_range
 
 MAX_FRAMES_ASKED = 10_000
 # Frames are decoded together up to about so many bytes: an object is not read anew for each, and yet a
@@ -146,7 +145,7 @@ class Bulk:
         if form.multipart:
             resp.set_header("Cache-Control", caching.IMMUTABLE)
             headers = (("Content-Type", OCTET_STREAM), ("Content-Location", req.path))
-            part = multipart.Part(headers, _value(retrieve, found, offset, length), length)
+            part = multipart.Part(headers, retrieve.bulk(found, offset, length), length)
             send_parts(req, resp, OCTET_STREAM, [part], kind="bulk", ahead=2)
             return
         etag = f"{found.stored.sha256.hex()[:32]}-{offset}-{length}"
@@ -156,15 +155,9 @@ class Bulk:
         start, count = caching.byte_range(req, resp, length, etag) or (0, length)
         resp.content_type = OCTET_STREAM
         resp.content_length = count
-        stream(req, resp, _value(retrieve, found, offset + start, count), kind="bulk", ahead=1)
+        stream(req, resp, retrieve.bulk(found, offset + start, count), kind="bulk", ahead=1)
 
     on_head = on_get
-
-
-def _value(retrieve: Retrieve, found: StoredInstance, offset: int, count: int) -> Iterator[bytes]:
-    if found.transfer_syntax_uid == DEFLATED:  # inflated as a whole: once, not for every piece
-        return iter((retrieve.bulk(found, offset, count),))
-    return dataset_range(retrieve, found, offset, count)
 
 
 def _steps(path: str) -> tuple[str | int, ...]:

@@ -52,6 +52,31 @@ def test_any_range_is_read_and_checked(data: st.DataObject) -> None:
     assert objects.read_range(stored, offset, length) == content[offset : offset + length]
 
 
+class CountingBlobs(MemoryBlobs):
+    """A store that counts what is asked of it."""
+
+    reads = 0
+    looks = 0
+
+    def read(self, name: str, offset: int, length: int) -> bytes:
+        self.reads += 1
+        return super().read(name, offset, length)
+
+    def attributes(self, name: str) -> dict[str, bytes]:
+        self.looks += 1
+        return super().attributes(name)
+
+
+def test_a_range_across_pieces_reads_each_once_and_their_digests_once() -> None:
+    blobs = CountingBlobs()
+    objects = Objects(blobs, 64 << 20, 1 << 20)
+    content = pattern(3 * PIECE_BYTES)
+    stored = store(objects, content)
+    start, length = PIECE_BYTES // 2, 2 * PIECE_BYTES
+    assert b"".join(objects.stream_range(stored, start, length)) == content[start : start + length]
+    assert (blobs.reads, blobs.looks) == (3, 1)
+
+
 def test_a_range_beyond_the_end_is_refused() -> None:
     objects = Objects(MemoryBlobs(), 64 << 20, 1 << 20)
     stored = store(objects, b"1234")
