@@ -54,7 +54,6 @@ class Intake:
         self._source = source
         self._class_uid = class_uid
         self._instance_uid = instance_uid
-        self._syntax_uid = syntax_uid
         self._limit = limit
         self._received = 0
         self._began = time.perf_counter()
@@ -130,7 +129,7 @@ class Intake:
         stored = writer.finish()
         written = time.perf_counter()
         metrics.INTAKE_STAGE_SECONDS.labels("object").observe(written - started)
-        outcome = self._ingest.admit(self._record(header, uids, stored))
+        outcome = self._ingest.admit(self._ingest.record(header, uids, stored, self._source))
         metrics.INTAKE_STAGE_SECONDS.labels("catalog").observe(time.perf_counter() - written)
         return outcome
 
@@ -141,25 +140,6 @@ class Intake:
         if study_uid is not None and uids[2] != study_uid:
             raise Refusal(Reason.MISMATCH, "Study Instance UID differs from the address")
         return uids
-
-    def _record(
-        self, header: Header, uids: tuple[str, str, str, str], stored: StoredObject
-    ) -> InstanceRecord:
-        patient, study, series, instance = levels.split(header, self._ingest.extra_tags)
-        return InstanceRecord(
-            sop_class_uid=uids[0],
-            sop_instance_uid=uids[1],
-            transfer_syntax_uid=self._syntax_uid,
-            study_uid=uids[2],
-            series_uid=uids[3],
-            patient=patient,
-            study=study,
-            series=series,
-            instance=instance,
-            header=header.pack(),
-            stored=stored,
-            source=self._source,
-        )
 
     def _audit_refusal(self, refusal: Refusal) -> None:
         if refusal.reason is Reason.CONFLICT:
@@ -203,6 +183,26 @@ class Ingest:
         """Begin an instance that `source` sends; `max_object_bytes` narrows the configured limit."""
         limit = min(max_object_bytes or self.limits.max_object_bytes, self.limits.max_object_bytes)
         return Intake(self, source, sop_class_uid, sop_instance_uid, transfer_syntax_uid, limit)
+
+    def record(
+        self, header: Header, uids: tuple[str, str, str, str], stored: StoredObject, source: Actor
+    ) -> InstanceRecord:
+        """What the catalog is told of a written object; `uids` as `levels.identify` gives them."""
+        patient, study, series, instance = levels.split(header, self.extra_tags)
+        return InstanceRecord(
+            sop_class_uid=uids[0],
+            sop_instance_uid=uids[1],
+            transfer_syntax_uid=header.transfer_syntax_uid,
+            study_uid=uids[2],
+            series_uid=uids[3],
+            patient=patient,
+            study=study,
+            series=series,
+            instance=instance,
+            header=header.pack(),
+            stored=stored,
+            source=source,
+        )
 
     def admit(self, record: InstanceRecord) -> Outcome:
         """Commit a written object's row. The object is removed again if the row in force is another."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from node.domain import levels, part10
 from node.domain.errors import Reason, Refusal
 from node.domain.header import HeaderReader
-from node.domain.model import Actor, Admission, AuditEvent, InstanceRecord, StoredObject
+from node.domain.model import Actor, Admission, AuditEvent, StoredObject
 from node.ports import Instances
 from node.services.ingest import Ingest
 from node.services.objects import Objects
@@ -59,23 +59,9 @@ class Rebuild:
         for piece in self._objects.stream(stored):
             header_reader.feed(piece)
         header = header_reader.finish()
-        class_uid, instance_uid, study_uid, series_uid = levels.identify(header)
-        patient, study, series, instance = levels.split(header, self._ingest.extra_tags)
+        uids = levels.identify(header)
         source = Actor(meta.source_ae or "UNKNOWN", "", "node")
-        record = InstanceRecord(
-            class_uid,
-            instance_uid,
-            meta.transfer_syntax_uid,
-            study_uid,
-            series_uid,
-            patient,
-            study,
-            series,
-            instance,
-            header.pack(),
-            stored,
-            source,
-        )
-        event = AuditEvent("rebuild", source, study_uids=(study_uid,), detail={"instance_uid": instance_uid})
+        event = AuditEvent("rebuild", source, study_uids=(uids[2],), detail={"instance_uid": uids[1]})
+        record = self._ingest.record(header, uids, stored, source)
         admission, _ = self._instances.admit(record, event)
         return admission
