@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 import psycopg
 import pytest
+from prometheus_client import REGISTRY
 from psycopg import conninfo
 
 from node.adapters.catalog_postgres import admission, pool
@@ -325,3 +326,15 @@ def test_the_connection_string_is_completed_but_not_overruled() -> None:
     assert ours["application_name"] == "other"
     assert ours["connect_timeout"] == 3
     assert ours["tcp_user_timeout"] == 10_000
+
+
+def test_connections_lent_out_are_counted_whatever_becomes_of_them(catalog: PostgresCatalog) -> None:
+    def lent() -> float:
+        return REGISTRY.get_sample_value("stele_catalog_connections", {"state": "in_use"}) or 0.0
+
+    before = lent()
+    with catalog.pool.connection():
+        assert lent() == before + 1
+    with pytest.raises(Refusal), catalog.pool.connection() as connection:
+        connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+    assert lent() == before

@@ -34,6 +34,7 @@ from psycopg import conninfo
 from psycopg.abc import PQGen
 from psycopg.pq import TransactionStatus
 
+from node import metrics
 from node.domain.errors import Reason, Refusal
 
 LIFETIME_SECONDS = 300.0  # of a connection, so that load returns to a node that was away
@@ -145,6 +146,7 @@ class Pool:
             with self._lock:
                 self._in_use += 1
                 generation = self._generation
+            metrics.POOL_CONNECTIONS.labels("in_use").inc()
             connection: CatalogConnection | None = None
             try:
                 connection = self._take()
@@ -161,6 +163,7 @@ class Pool:
                 if connection is not None:
                     self._give_back(connection, generation)
         finally:
+            metrics.POOL_CONNECTIONS.labels("in_use").dec()
             with self._lock:
                 self._in_use -= 1
             self._slots.release()
