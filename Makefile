@@ -55,6 +55,6 @@ $(VENV)/.installed-test: tests/debian-packages.txt requirements-dev.lock $(VENV)
 	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	touch $@
 
-$(VIEWER)/.prepared: node/viewer/package-lock.json node/viewer/prepare.py $(VENV)/.installed
+$(VIEWER)/.prepared: node/viewer/package-lock.json $(wildcard node/viewer/*.py node/viewer/static/*) $(VENV)/.installed
 	$(BIN)/python -m node.viewer.prepare $(VIEWER)
 	touch $@
