@@ -21,7 +21,7 @@ from node.domain.model import (
     StoredInstance,
     StoredObject,
 )
-from node.domain.query import Hit, Query
+from node.domain.query import Hit, Page, Query
 
 # --- Objects -------------------------------------------------------------------------------------
 
@@ -145,8 +145,9 @@ class Searches(Protocol):
         `after` is not a cursor.
         """
 
-    def page(self, query: Query, event: AuditEvent, count_at_most: int) -> tuple[list[Hit], int]:
-        """The results at once, and how many follow them, counted up to `count_at_most`."""
+    def page(self, query: Query, event: AuditEvent, count_at_most: int) -> Page:
+        """The results at once, and how many follow them, counted up to `count_at_most` where that is
+        cheap; elsewhere only whether any do."""
 
 
 class Audits(Protocol):

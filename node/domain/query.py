@@ -75,6 +75,15 @@ class Hit:
     cursor: str
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Results, and how many follow them: `remaining`, or at least so many if it is not `exact`."""
+
+    hits: list[Hit]
+    remaining: int
+    exact: bool
+
+
 NUMBER_OF_PATIENT_RELATED_STUDIES = "00201200"
 NUMBER_OF_PATIENT_RELATED_SERIES = "00201202"
 NUMBER_OF_PATIENT_RELATED_INSTANCES = "00201204"

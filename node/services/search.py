@@ -34,7 +34,7 @@ _AVAILABILITY = "00080056"
 # In every identifier, but not keys: character set, level, retrieve AE title, time zone
 _NOT_KEYS = frozenset({"00080005", _LEVEL_TAG, "00080054", "00080201"})
 _PATIENT_NAME = "00100010"
-REMAINING_AT_MOST = 1000  # counted exactly up to here
+REMAINING_AT_MOST = 100  # counted exactly up to here: counting all is what gets slow
 
 _FUZZY_PARTLY = (
     "The fuzzymatching parameter is supported for PatientName only. "
@@ -155,15 +155,15 @@ class Search:
             offset=request.offset,
             after=request.after,
         )
-        page, remaining = self._searches.page(query, _event(query, actor), REMAINING_AT_MOST)
+        page = self._searches.page(query, _event(query, actor), REMAINING_AT_MOST)
         following = None
-        if page and remaining:
+        if page.remaining:
             following = [pair for pair in parameters if pair[0] not in ("offset", "after")]
-            following.append(("after", page[-1].cursor))
-            some = f"at least {remaining}" if remaining == REMAINING_AT_MOST else str(remaining)
+            following.append(("after", page.hits[-1].cursor))
+            some = str(page.remaining) if page.exact else f"at least {page.remaining}"
             warnings.append(f"There are {some} additional results that can be requested")
         required = set(returns.standard(level, scope))
-        results = [_result(tags, required, hit.attributes) for hit in page]
+        results = [_result(tags, required, hit.attributes) for hit in page.hits]
         return QidoResult(results, warnings, following)
 
     def _qido_matches(self, level: Level, request: Request) -> tuple[list[Match], list[str]]:

@@ -1,9 +1,12 @@
 """Between attributes and columns: what is matched and sorted by gets a plain column of its own.
 
 Values are kept as DICOM writes them, except names and descriptions, which are normalised for matching
-(`node.domain.names`). A missing value is an empty string, so that no query has to think of NULL.
+(`node.domain.names`). A missing value is an empty string, so that no query has to think of NULL. A value
+far beyond its VR's length is stored, but what an index holds of it is its beginning and a digest: an index
+of PostgreSQL takes no entry over a third of a page.
 """
 
+import hashlib
 import json
 import re
 from typing import Any
@@ -15,6 +18,8 @@ _NUL = "\x00"  # PostgreSQL's text cannot hold it; DICOM's may not, but does
 _COMPONENT_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 _LARGEST_NUMBER = 2**63 - 1
 _MOST_FRAMES = 2**31 - 1
+_MOST_CHARACTERS = 256  # of a column; a PN of three full groups has 194
+_BEGINNING = _MOST_CHARACTERS - 64
 # The columns that `stored_instance` reads, in its order; table names as used in every query here.
 INSTANCE_COLUMNS = """
     instances.sop_class_uid, instances.sop_instance_uid, instances.transfer_syntax_uid,
@@ -45,8 +50,8 @@ def patient_columns(record: InstanceRecord) -> dict[str, Any]:
         "patient_key": patient_key(first(patient, "00100020"), first(patient, "00100021"), record.study_uid),
         "patient_id": first(patient, "00100020"),
         "issuer": first(patient, "00100021"),
-        "name": search_text(name),
-        "name_sounds": list(phonetic(name)),
+        "name": bounded(search_text(name)),
+        "name_sounds": [bounded(sound) for sound in phonetic(name)],
         "birth_date": first(patient, "00100030"),
         "sex": first(patient, "00100040"),
     }
@@ -61,8 +66,8 @@ def study_columns(record: InstanceRecord) -> dict[str, Any]:
         "study_time": time_text(first(study, "00080030")),
         "accession_number": first(study, "00080050"),
         "study_id": first(study, "00200010"),
-        "description": normalise(first(study, "00081030")),
-        "referring_physician": search_text(first(study, "00080090")),
+        "description": bounded(normalise(first(study, "00081030"))),
+        "referring_physician": bounded(search_text(first(study, "00080090"))),
     }
 
 
@@ -115,7 +120,14 @@ def first(attributes: Attributes, tag: str) -> str:
     if isinstance(value, dict):
         groups = [str(value.get(group, "")) for group in _COMPONENT_GROUPS]
         value = "=".join(groups).rstrip("=")
-    return "" if value is None else str(value).replace(_NUL, "").strip(" ")
+    return "" if value is None else bounded(str(value).replace(_NUL, "").strip(" "))
+
+
+def bounded(text: str) -> str:
+    """The text, or of one that no index takes its beginning and SHA-256: still the same for the same text."""
+    if len(text) <= _MOST_CHARACTERS:
+        return text
+    return text[:_BEGINNING] + hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def number(attributes: Attributes, tag: str) -> int | None:

@@ -5,10 +5,9 @@ How a search stays fast however large the catalog is:
 * Results come in an order that an index has (`studies_newest`), a page at a time by keyset: the next
   page begins behind the last row's (study date, keys), so that no page is dearer than another, nothing
   is held between two pages, and pages neither repeat nor skip rows.
-* The trap of ORDER BY with LIMIT is to walk that index while filtering by something rare. So conditions
-  on the patient are looked up first, up to FEW_PATIENTS: few patients replace the conditions by a list
-  of keys; many mean that the walk soon finds enough of them.
-* The other trap is a plan made for any value. Every statement is planned for its own values
+* Conditions on the patient are looked into first (`searches_patients`), so that neither a rare nor a
+  frequent name leads the planner astray.
+* A plan made for any value is a bad plan for most. Every statement is planned for its own values
   (`prepare=False`), and the just-in-time compiler, which costs more than these queries, is off.
 """
 
@@ -19,11 +18,10 @@ from psycopg import sql
 from node.adapters.catalog_postgres.audits import write_event
 from node.adapters.catalog_postgres.pool import CatalogConnection, Pool
 from node.adapters.catalog_postgres.searches_computed import Keys, computed
+from node.adapters.catalog_postgres.searches_patients import narrowed
 from node.adapters.catalog_postgres.searches_select import After, Row, Select, parse_cursor
 from node.adapters.catalog_postgres.searches_where import (
     PATIENT_NAME,
-    Condition,
-    all_of,
     any_of,
     condition,
     conditions,
@@ -31,9 +29,8 @@ from node.adapters.catalog_postgres.searches_where import (
 )
 from node.domain.keys import UNIQUE, owners
 from node.domain.model import Attributes, AuditEvent, Level
-from node.domain.query import Hit, Kind, Query
+from node.domain.query import Hit, Kind, Page, Query
 
-FEW_PATIENTS = 5000
 FIRST_BATCH = 100
 BATCH = 1000
 # Set for the transaction only: the plans must not depend on how the server happens to be configured.
@@ -67,7 +64,7 @@ class PostgresSearches:
             after, offset, batch, first = last, 0, BATCH, False
             left -= len(hits)
 
-    def page(self, query: Query, event: AuditEvent, count_at_most: int) -> tuple[list[Hit], int]:
+    def page(self, query: Query, event: AuditEvent, count_at_most: int) -> Page:
         """See `node.ports.Searches`."""
         wanted = min(query.limit, self._max_results)
         with self._pool.transaction() as connection:
@@ -76,10 +73,14 @@ class PostgresSearches:
             # One more tells whether there is anything to count.
             hits, _ = self._read(connection, query, select, query.offset, wanted + 1 if wanted else 0)
             if select is None or len(hits) <= wanted:
-                return hits, 0
-            text, parameters = select.count(query.offset + wanted + count_at_most)
+                return Page(hits, 0, exact=True)
+            if select.walks:
+                return Page(hits[:wanted], 1, exact=False)
+            passed = query.offset + wanted
+            text, parameters = select.count(passed + count_at_most)
             row = connection.execute(text, parameters, prepare=False).fetchone()
-        return hits[:wanted], int(row[0]) - query.offset - wanted if row else 0
+            remaining = int(row[0]) - passed if row else 0
+        return Page(hits[:wanted], remaining, exact=remaining < count_at_most)
 
     def _read(
         self, connection: CatalogConnection, query: Query, select: Select | None, offset: int, limit: int
@@ -113,41 +114,17 @@ class PostgresSearches:
             if value is not None:
                 name = sql.Identifier(table, column)
                 found.append(condition("{name} = %s", value, tables=table, name=name))
+        if _fixes_study(query):  # everything else is then a filter on few rows
+            found += [any_of(name_conditions(match, fuzzy=query.fuzzy)) for match in named]
+            return Select(query.level, found, after, fixed_study=True, walks=False)
         of_patient = [one for one in found if one.tables == {"p"}]
         others = [one for one in found if one.tables != {"p"}]
-        if named or of_patient:
-            alternatives = [name_conditions(match, fuzzy=query.fuzzy) for match in named] or [[]]
-            few = self._few_patients(connection, alternatives, of_patient)
-            if few == []:
-                return None
-            if few is not None:
-                table = "p" if query.level is Level.PATIENT else "s"
-                key = sql.Identifier(table, "patient_pk")
-                others.append(condition("{key} = ANY(%s)", few, tables=table, key=key))
-            else:
-                others += [*of_patient, *(any_of(one) for one in alternatives if one)]
-        return Select(query.level, others, after, fixed_study=_fixes_study(query))
-
-    def _few_patients(
-        self,
-        connection: CatalogConnection,
-        alternatives: Sequence[Sequence[Condition]],
-        others: Sequence[Condition],
-    ) -> list[int] | None:
-        """The keys of the patients under all `others` and one of each name's alternatives; None if many.
-
-        Each alternative of the first name is looked up by itself, so that each can use its own index and
-        stop early.
-        """
-        further = [*others, *(any_of(one) for one in alternatives[1:])]
-        parts, parameters = [], []
-        for alternative in alternatives[0] or [condition("TRUE")]:
-            where = all_of([alternative, *further])
-            part = "(SELECT p.patient_pk FROM patients p WHERE {where} LIMIT {limit})"
-            parts.append(sql.SQL(part).format(where=where.text, limit=FEW_PATIENTS + 1))
-            parameters += where.parameters
-        found = connection.execute(sql.SQL(" UNION ").join(parts), parameters, prepare=False).fetchall()
-        return [row[0] for row in found] if len(found) <= FEW_PATIENTS else None
+        patients = narrowed(connection, query, named, of_patient)
+        if patients is None:
+            return None
+        return Select(
+            query.level, [*others, *patients.conditions], after, fixed_study=False, walks=patients.frequent
+        )
 
 
 def _fixes_study(query: Query) -> bool:
@@ -158,7 +135,11 @@ def _fixes_study(query: Query) -> bool:
 
 def _keys(row: Row) -> Keys:
     """What computed attributes are counted by."""
-    return {name: row[place] for name, place in (("patient", 1), ("study", 2), ("series", 3)) if row[place]}
+    return {
+        name: row[place]
+        for name, place in (("patient_pk", 1), ("study_pk", 2), ("series_pk", 3))
+        if row[place]
+    }
 
 
 def _attributes(row: Row, extra: Attributes) -> Attributes:

@@ -96,12 +96,20 @@ def parse_cursor(query: Query) -> After | None:
 class Select:
     """Rows at a level under conditions, in order, behind a place.
 
-    `fixed_study`: the conditions leave one study at most, so that its own order is enough.
+    `fixed_study`: the conditions leave one study at most, so that its own order is enough. `walks`: many
+    rows are looked at for each one found, so that counting costs more than reading a page.
     """
 
     def __init__(
-        self, level: Level, conditions: Sequence[Condition], after: After | None, *, fixed_study: bool
+        self,
+        level: Level,
+        conditions: Sequence[Condition],
+        after: After | None,
+        *,
+        fixed_study: bool,
+        walks: bool,
     ) -> None:
+        self.walks = walks
         self._level = level
         self._by_study = level is not Level.PATIENT and not (fixed_study and level is not Level.STUDY)
         self._where = all_of([*conditions, *self._behind(after)])

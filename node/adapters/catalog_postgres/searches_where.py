@@ -229,19 +229,21 @@ def _first(table: str, tag: str) -> sql.Composed:
 # --- Names ---
 
 
-def name_conditions(match: Match, *, fuzzy: bool = False) -> list[Condition]:
+def name_conditions(match: Match, *, fuzzy: bool = False, in_studies: bool = False) -> list[Condition]:
     """Alternatives for a name in a column: any of them is enough, each can use an index of its own.
 
     A key without "=" may match in any component group; with it, each group given must match its own.
+    `in_studies`: on the patient's name that each study carries.
     """
-    table, column = _NAMES[match.path[0]]
+    table, column = ("s", "patient_name") if in_studies else _NAMES[match.path[0]]
     whole = sql.Identifier(table, column)
     if match.kind is Kind.EMPTY:
         return [condition("{text} = ''", tables=table, text=whole)]
     if match.kind is Kind.ALL:  # a name has one value
-        parts = [any_of(_name(value, Kind.SINGLE, table, whole)) for value in match.values]
-        return [all_of(parts)]
-    found = [one for value in match.values for one in _name(value, match.kind, table, whole)]
+        each = [any_of(_name(value, wild=False, table=table, whole=whole)) for value in match.values]
+        return [all_of(each)]
+    wild = match.kind is Kind.WILDCARD
+    found = [one for value in match.values for one in _name(value, wild=wild, table=table, whole=whole)]
     if fuzzy:
         for value in match.values:
             codes = names.phonetic(value.replace("*", "").replace("?", ""))
@@ -250,20 +252,26 @@ def name_conditions(match: Match, *, fuzzy: bool = False) -> list[Condition]:
     return found
 
 
-def _name(value: str, kind: Kind, table: str, whole: sql.Composable) -> list[Condition]:
+def _name(value: str, *, wild: bool, table: str, whole: sql.Composable) -> list[Condition]:
     keys = names.search_text(value).split("=")[:3]
-    if "=" not in value:
-        return [_group(number, keys[0], kind, table, whole) for number in (1, 2, 3)]
-    given = [(number, key) for number, key in enumerate(keys, 1) if key.strip("*")]
-    return [all_of([_group(number, key, kind, table, whole) for number, key in given])]
+    if "=" in value:
+        given = [(number, key) for number, key in enumerate(keys, 1) if key.strip("*")]
+        return [all_of([_group(number, key, wild, table, whole) for number, key in given])]
+    groups = [_group(number, keys[0], wild, table, whole) for number in (1, 2, 3)]
+    if table != "p" or (wild and keys[0][:1] in ("*", "?")):  # one look at the whole name for all groups
+        infix = condition("{whole} LIKE %s", f"%{like(keys[0])}%", tables=table, whole=whole)
+        return [all_of([infix, any_of(groups)])]
+    # The first group begins where the name begins.
+    prefix = condition("{whole} LIKE %s", f"{like(keys[0])}%", tables=table, whole=whole)
+    return [all_of([prefix, groups[0]]), *groups[1:]]
 
 
-def _group(number: int, key: str, kind: Kind, table: str, whole: sql.Composable) -> Condition:
-    # `<> ''` lets the partial indexes on the second and third group be used
-    wild = kind is Kind.WILDCARD and ("*" in key or "?" in key)
-    text = "{group} LIKE %s AND {group} <> ''" if wild else "{group} = %s AND {group} <> ''"
+def _group(number: int, key: str, wild: bool, table: str, whole: sql.Composable) -> Condition:
+    """A comparison of one component group; `<> ''` lets partial indexes be used."""
     group = sql.SQL("split_part({}, '=', {})").format(whole, sql.Literal(number))
-    return condition(f"({text})", like(key) if wild else key, tables=table, group=group)
+    if wild and ("*" in key or "?" in key):
+        return condition("({group} LIKE %s AND {group} <> '')", like(key), tables=table, group=group)
+    return condition("({group} = %s AND {group} <> '')", key, tables=table, group=group)
 
 
 # --- Attributes ---

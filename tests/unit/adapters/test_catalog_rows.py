@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.adapters.catalog_postgres.locks import lock_key
-from node.adapters.catalog_postgres.rows import first, json_text, number, patient_key, time_text
+from node.adapters.catalog_postgres.rows import bounded, first, json_text, number, patient_key, time_text
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,14 @@ def test_first_value(element: dict[str, object], text: str) -> None:
 
 def test_first_value_of_nothing() -> None:
     assert first({}, "00100010") == ""
+
+
+@given(st.text(max_size=600))
+def test_a_column_takes_any_length_and_tells_texts_apart(text: str) -> None:
+    longer = text + "x" * 300
+    assert len(bounded(longer)) <= 256
+    assert bounded(longer) == bounded(longer) != bounded(longer + "y")
+    assert bounded(text) == text or len(text) > 256
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from node.domain.errors import Reason, Refusal
 from node.domain.model import Actor, AuditEvent, Level, Scope
-from node.domain.query import Hit, Kind, Query
+from node.domain.query import Hit, Kind, Page, Query
 from node.services.search import Search
 
 READER = Actor("READER", "192.0.2.9", "dimse")
@@ -25,9 +25,9 @@ class Recorder:
         self.queries.append(query)
         yield from ()
 
-    def page(self, query: Query, event: AuditEvent, count_at_most: int) -> tuple[list[Hit], int]:
+    def page(self, query: Query, event: AuditEvent, count_at_most: int) -> Page:
         self.queries.append(query)
-        return [], 0
+        return Page([], 0, exact=True)
 
 
 @pytest.fixture
