@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -190,20 +190,19 @@ def test_values_longer_than_any_index_takes_are_taken_all_the_same(
     def noise(length: int) -> str:
         return "".join(chr(dice.randrange(0x3400, 0x9FFF)) for _ in range(length))
 
-    name = {
+    name: dict[str, Any] = {
         "vr": "PN",
         "Value": [{group: noise(5000) for group in ("Alphabetic", "Ideographic", "Phonetic")}],
     }
-    long = {"vr": "LO", "Value": [noise(10_000)]}
+    long: dict[str, Any] = {"vr": "LO", "Value": [noise(10_000)]}
     patient = {"00100010": name, "00100020": long, "00100021": long, "00100030": long, "00100040": long}
     above = {"00080020": long, "00080030": long, "00080050": long, "00081030": long, "00080090": name}
     series = {"00080060": long, "0020000E": long}
     odd = replace(record(), patient=patient, study={**above, "00200010": long}, series=series)
     assert catalog.instances.admit(odd, STORE)[0] is Admission.STORED
-    other = replace(
-        odd, patient={**patient, "00100021": {"vr": "LO", "Value": [noise(10_000)]}}, study_uid="2.25.2"
-    )
-    other = replace(other, series_uid="2.25.2.1", sop_instance_uid="2.25.2.1.1")
+    issuer = {"vr": "LO", "Value": [noise(10_000)]}
+    other = record(study="2.25.2")
+    other = replace(other, patient={**patient, "00100021": issuer}, study=odd.study, series=series)
     assert catalog.instances.admit(other, STORE)[0] is Admission.STORED
     assert counts(dsn) == (2, 2, 2)
 
