@@ -27,7 +27,7 @@ Frame = npt.NDArray[np.uint16]
 
 
 # What each makes of a frame of 12 bits in 16. JPEG-LS and HTJ2K say 16 bits in their own headers.
-ENCODERS: dict[str, Callable[[Frame], bytes | bytearray]] = {
+ENCODERS: dict[str, Callable[[Frame], bytes | bytearray | memoryview]] = {
     JPEGLosslessSV1: lambda frame: imagecodecs.jpeg8_encode(
         frame, lossless=True, predictor=1, bitspersample=12
     ),

@@ -21,7 +21,7 @@ from node.adapters.decoder.part10 import refuse
 from node.domain import syntaxes as ts
 
 Array = NDArray[Any]
-Buffer = bytes | bytearray
+Buffer = bytes | bytearray | memoryview
 
 BASELINE_QUALITY = 90  # of the one lossy encoder (libjpeg's scale)
 

@@ -244,7 +244,7 @@ def _palette(array: Array, dataset: Dataset) -> Bytes:
             data = Element(0, b"OW", _expanded(segmented, int(described[0]) or 65536, int(described[2])))
         table, first, bits = _table(descriptor, data, bool(array.dtype.kind == "i"))
         # Some write 8-bit entries into the high byte of 16-bit ones, some say 16 bits and mean 8.
-        full = 255 if bits <= 8 or table.max() < 256 else 65535
+        full = 255 if bits <= 8 or bool((table < 256).all()) else 65535
         index = np.clip(array.astype(np.int32) - first, 0, len(table) - 1)
         planes.append((table * (255.0 / full)).clip(0, 255).astype(np.uint8)[index])
     return np.dstack(planes)
