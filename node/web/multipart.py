@@ -15,6 +15,7 @@ MAX_BOUNDARY_CHARS = 200  # RFC 2046 says 70, but Orthanc writes 73
 MAX_HEADERS_BYTES = 16 << 10
 MAX_PADDING_BYTES = 1024  # white space that may follow a delimiter on its line
 
+_HEADERS_END = b"\r\n\r\n"
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]*[0-9A-Za-z'()+_,./:=?-]")
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
@@ -90,28 +91,33 @@ class Reader:
         return iter(())
 
     def _after_delimiter(self) -> Iterator[Event]:
-        """White space and a line break, or "--" for the last one."""
+        """White space and a line break, or "--" for the last one.
+
+        What is judged is the first byte that is no padding, so that the verdict does not depend on where
+        the body was cut.
+        """
         buffer = self._buffer
-        if buffer[:2] == b"--":
-            self._state = self._epilogue
-            return iter(())
-        at = buffer.find(b"\r\n")
-        if at < 0:
-            if len(buffer) > MAX_PADDING_BYTES or bytes(buffer[:1]) not in b"- \t\r":
-                raise Refusal(Reason.NOT_UNDERSTOOD, "malformed multipart delimiter")
-            return iter(())
-        if buffer[:at].strip(b" \t"):
+        beginning = bytes(buffer[: MAX_PADDING_BYTES + 1])
+        padding = len(beginning) - len(beginning.lstrip(b" \t"))
+        rest = bytes(buffer[padding : padding + 2])
+        if padding > MAX_PADDING_BYTES:
             raise Refusal(Reason.NOT_UNDERSTOOD, "malformed multipart delimiter")
-        self._parts += 1
-        if self._parts > self._max_parts:
-            raise Refusal(Reason.TOO_LARGE, f"more than {self._max_parts} parts")
-        del buffer[:at]  # the line break stays: a part without headers begins with an empty line
-        self._state = self._headers
+        if padding == 0 and rest == b"--":
+            self._state = self._epilogue
+        elif rest == b"\r\n":
+            self._parts += 1
+            if self._parts > self._max_parts:
+                raise Refusal(Reason.TOO_LARGE, f"more than {self._max_parts} parts")
+            del buffer[:padding]  # the line break stays: a part without headers begins with an empty line
+            self._state = self._headers
+        elif rest not in (b"", b"\r") and not (padding == 0 and rest == b"-"):
+            raise Refusal(Reason.NOT_UNDERSTOOD, "malformed multipart delimiter")
         return iter(())
 
     def _headers(self) -> Iterator[Event]:
-        at = self._buffer.find(b"\r\n\r\n")
-        if at > MAX_HEADERS_BYTES or (at < 0 and len(self._buffer) > MAX_HEADERS_BYTES):
+        at = self._buffer.find(_HEADERS_END)
+        nowhere_before = at if at >= 0 else len(self._buffer) - len(_HEADERS_END) + 1
+        if nowhere_before > MAX_HEADERS_BYTES:
             raise Refusal(Reason.NOT_UNDERSTOOD, f"part headers over {MAX_HEADERS_BYTES} bytes")
         if at < 0:
             return

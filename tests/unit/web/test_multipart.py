@@ -115,6 +115,37 @@ def test_every_truncated_message_is_refused(parts: list[bytes], data: st.DataObj
     assert caught.value.reason is Reason.NOT_UNDERSTOOD
 
 
+near_limits = st.sampled_from([-1, 0, 1, 2, 3, 4])
+
+
+@given(
+    padding=st.one_of(st.integers(0, 3), near_limits.map(lambda more: multipart.MAX_PADDING_BYTES + more)),
+    broken=st.sampled_from([b"", b"x", b"-", b"\r", b"\n"]),
+    header=st.one_of(st.just(1), near_limits.map(lambda more: multipart.MAX_HEADERS_BYTES - 5 + more)),
+    places=st.lists(st.one_of(st.integers(0, 30), st.integers(0, 20_000)), max_size=8),
+)
+@example(padding=1 << 20, broken=b"", header=1, places=[])
+@example(padding=multipart.MAX_PADDING_BYTES, broken=b"", header=1, places=[multipart.MAX_PADDING_BYTES + 11])
+@example(padding=0, broken=b"", header=multipart.MAX_HEADERS_BYTES - 5, places=[16_397])
+def test_the_verdict_does_not_depend_on_the_cuts(
+    padding: int, broken: bytes, header: int, places: list[int]
+) -> None:
+    message = b"--frontier" + b" " * padding + broken + b"\r\nA: " + b"x" * header + b"\r\n\r\ny\r\n--frontier--"
+    expected = verdict([message])
+    assert verdict(cut(message, places)) == expected
+    assert verdict([message[at : at + 7] for at in range(0, len(message), 7)]) == expected
+    assert (expected == "NOT_UNDERSTOOD") is (
+        padding > multipart.MAX_PADDING_BYTES or broken != b"" or header + 5 > multipart.MAX_HEADERS_BYTES
+    )
+
+
+def verdict(pieces: list[bytes]) -> Read | str:
+    try:
+        return read(pieces)
+    except Refusal as refusal:
+        return refusal.reason.name
+
+
 def test_preamble_and_epilogue_are_dropped() -> None:
     message = b"a preamble\r\n" + written([b"content"]) + b"an epilogue\r\n--frontier\r\n"
     assert [content for _, content in read([message])] == [b"content"]
@@ -172,13 +203,14 @@ def test_endless_headers_are_refused_before_they_end() -> None:
             list(reader.feed(b"X: 0123456789\r\n "))
 
 
-@given(st.text(max_size=80))
+@given(st.text(max_size=220))
 @example("x" * 70)
+@example("x" * 200)
 @example("x" * 201)
 @example("ends with a space ")
 @example("line\r\nbreak")
 def test_boundaries(boundary: str) -> None:
-    valid = re.fullmatch(r"(?=.{1,70}\Z)[0-9A-Za-z'()+_,./:=? -]*[^ ]", boundary, re.ASCII)
+    valid = re.fullmatch(r"(?=.{1,200}\Z)[0-9A-Za-z'()+_,./:=? -]*[^ ]", boundary, re.ASCII)
     try:
         checked = multipart.check_boundary(boundary)
     except Refusal as refusal:
