@@ -194,9 +194,6 @@ class Entities(Protocol):
     def drop(self, title: str, event: AuditEvent) -> bool:
         """Remove; False if it was not there."""
 
-    def get(self, title: str) -> ApplicationEntity | None:
-        """One entity by title."""
-
     def all(self) -> list[ApplicationEntity]:
         """All, by title."""
 

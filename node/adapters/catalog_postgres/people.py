@@ -91,16 +91,6 @@ class PostgresEntities:
             write_event(connection, event)
         return gone > 0
 
-    def get(self, title: str) -> ApplicationEntity | None:
-        """One entity by title."""
-        if "\x00" in title:
-            return None
-        with self._pool.connection() as connection:
-            row = connection.execute(
-                "SELECT title, settings FROM entities WHERE title = %s", (title,)
-            ).fetchone()
-        return _entity(*row) if row else None
-
     def all(self) -> list[ApplicationEntity]:
         """All, by title."""
         with self._pool.connection() as connection:
