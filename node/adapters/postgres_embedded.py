@@ -15,7 +15,9 @@ capability to read past folders' permissions, rather than changing permissions o
 ours.
 
 Whoever holds the lock on `folder/lock` owns the server and stops it. Others (a command line beside a
-running archive) attach. A server that outlived its owner (kill -9) is adopted by the next one.
+running archive) attach. A server that outlived its owner (kill -9) is adopted by the next one. An owner
+that calls `tend` starts a server that ended by itself again: one that was killed, or that gave up because
+its disk was full (it panics rather than go on without its log).
 """
 
 import fcntl
@@ -38,6 +40,8 @@ from psycopg import OperationalError, connect, conninfo
 USERS = ("stele", "postgres", "nobody")
 START_SECONDS = 60.0
 STOP_SECONDS = 60.0
+TEND_PAUSES_SECONDS = (0.0, 1.0, 5.0)  # before the server is started again, as it ends again and again
+HEALTHY_SECONDS = 30.0  # a server that ran for so long starts at the first pause again
 DATABASE = "stele"
 SOCKET_PATH_BYTES = 107 - len("/.s.PGSQL.5432.lock")  # sun_path's limit
 
@@ -91,6 +95,10 @@ class EmbeddedPostgres:
         self._data = self.folder / "data"
         self._lock: IO[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._sockets: Path | None = None  # the same for the server's next life: clients know it
+        self._launched_at = -HEALTHY_SECONDS
+        self._ends = 0
+        self._start_at: float | None = None  # set while the server is down
 
     @property
     def owner(self) -> bool:
@@ -107,11 +115,38 @@ class EmbeddedPostgres:
             if not (self._data / "PG_VERSION").exists():
                 self._initialise()
             if self._running() is None:
+                # Processes of a killed server may still write into the cluster until they notice.
+                if not self._free(START_SECONDS):
+                    raise EmbeddedPostgresError(f"processes of a former server still work in {self._data}")
                 self._launch()
-            return self._await_ready(self._process)
+            dsn = self._await_ready(self._process)
+            self._sockets = self._socket_folder_in_use()
+            return dsn
         except BaseException:
             self.stop()
             raise
+
+    def tend(self) -> bool:
+        """Start the server again if it has ended; a short step for its owner to repeat, which waits neither
+        for the end of the last one's processes nor for recovery. True if the server was found ended.
+
+        Its address stays the same. Does nothing if somebody else owns the server.
+        """
+        if self._lock is None or self._alive():
+            return False
+        now = time.monotonic()
+        ended = self._start_at is None
+        if self._start_at is None:
+            self._ends = 1 if now - self._launched_at > HEALTHY_SECONDS else self._ends + 1
+            self._start_at = now + TEND_PAUSES_SECONDS[min(self._ends, len(TEND_PAUSES_SECONDS)) - 1]
+        if now >= self._start_at and self._free(0):
+            try:
+                self._launch()
+            except OSError:  # no process, no memory, no room: tried again
+                self._start_at = now + TEND_PAUSES_SECONDS[-1]
+            else:
+                self._start_at = None
+        return ended
 
     def stop(self) -> None:
         """Shut down (fast: transactions are rolled back, a checkpoint is written) and wait for the end.
@@ -136,7 +171,7 @@ class EmbeddedPostgres:
                 shutil.rmtree(socket_folder, ignore_errors=True)
         finally:
             self._lock.close()
-            self._lock = None
+            self._lock = self._sockets = self._start_at = None
 
     # --- Starting --------------------------------------------------------------------------------
 
@@ -192,9 +227,8 @@ class EmbeddedPostgres:
         fresh.rename(self._data)
 
     def _launch(self) -> None:
-        # Processes of a killed server may still write into the cluster until they notice.
-        if not self._free(START_SECONDS):
-            raise EmbeddedPostgresError(f"processes of a former server still work in {self._data}")
+        """Start the server; nobody works in the data folder."""
+        self._launched_at = time.monotonic()
         socket_folder = self._socket_folder()
         # Nobody works here: whatever process the lock files name (after a reboot, in a container, the
         # number is soon somebody else's), it is not a server of ours.
@@ -216,6 +250,8 @@ class EmbeddedPostgres:
             )
 
     def _socket_folder(self) -> Path:
+        if self._sockets is not None:
+            return self._sockets
         folder = self.folder / "run"
         if len(os.fsencode(folder)) > SOCKET_PATH_BYTES:
             folder = Path(tempfile.mkdtemp(prefix="stele-"))
@@ -278,6 +314,10 @@ class EmbeddedPostgres:
         pid = int(lines[0])
         return pid if _works_in(Path(f"/proc/{pid}"), self._data.resolve()) else None
 
+    def _alive(self) -> bool:
+        """Whether the server that we started or adopted runs (it may still be recovering)."""
+        return self._process.poll() is None if self._process is not None else self._running() is not None
+
     def _free(self, seconds: float) -> bool:
         """Whether no process works in the data folder any more."""
         data = self._data.resolve()
@@ -335,6 +375,8 @@ class EmbeddedPostgres:
         )
         if reaches.returncode != 0:
             capability = "-all,+dac_read_search"
+            # access(2), which the programs ask, minds capabilities of a user who is not root only with this bit.
+            drop += ["--securebits=+no_setuid_fixup"]
             drop += [f"--inh-caps={capability}", f"--ambient-caps={capability}"]
         return [*drop, *whole]
 

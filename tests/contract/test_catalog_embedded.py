@@ -1,6 +1,7 @@
 """The embedded server: starts, stops, survives kills, and lets nobody else in."""
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -115,6 +116,47 @@ def test_a_killed_server_starts_again(server: EmbeddedPostgres, folder: Path) ->
     assert pid(folder) != killed
 
 
+@pytest.mark.parametrize("path", ["postgres", "long" * 20 + "/" + "path" * 20], ids=["short", "long"])
+def test_a_server_that_is_killed_again_and_again_is_tended_at_the_same_address(
+    tmp_path: Path, path: str
+) -> None:
+    server = EmbeddedPostgres(tmp_path / path)
+    try:
+        dsn = server.start()
+        rows(dsn, "CREATE TABLE kept AS SELECT 7 AS n")
+        assert not server.tend()
+        for _ in range(2):
+            killed = pid(tmp_path / path)
+            os.kill(killed, signal.SIGKILL)
+            wait_until(server.tend, 10, "the end is noticed")
+            wait_until(lambda: not server.tend() and answers(dsn), 30, "it serves again")
+            assert one(dsn, "SELECT n FROM kept") == 7
+            assert pid(tmp_path / path) != killed
+    finally:
+        server.stop()
+    assert not server.tend(), "who has stopped it does not start it again"
+
+
+def test_an_adopted_server_that_is_killed_is_tended_too(server: EmbeddedPostgres, folder: Path) -> None:
+    dsn = server.start()
+    adopting = EmbeddedPostgres(folder)  # its lock is this process's, as is the server's
+    adopting.start()
+    try:
+        os.kill(pid(folder), signal.SIGKILL)
+        wait_until(adopting.tend, 10, "the end is noticed")
+        wait_until(lambda: not adopting.tend() and answers(dsn), 30, "it serves again")
+    finally:
+        adopting.stop()
+
+
+def answers(dsn: str) -> bool:
+    """Whether the server takes connections."""
+    try:
+        return one(dsn, "SELECT 1") == 1
+    except psycopg.OperationalError:
+        return False
+
+
 def test_a_leftover_pid_file_with_somebody_elses_number(server: EmbeddedPostgres, folder: Path) -> None:
     """After a reboot, and in every container, the number belongs to another process by now."""
     server.start()
@@ -130,6 +172,17 @@ def test_a_first_start_that_was_cut_off_is_begun_again(server: EmbeddedPostgres,
     (folder / "data.new" / "PG_VERSION").write_text("18")
     assert one(server.start(), "SELECT 1") == 1
     assert not (folder / "data.new").exists()
+
+
+def test_programs_in_a_closed_folder_run_all_the_same(tmp_path: Path) -> None:
+    """A checkout below /root has its virtual environment there, too."""
+    require("setpriv", needs_root=True)
+    installed = shutil.copytree(binaries().parent, tmp_path / "pginstall", symlinks=True)
+    server = EmbeddedPostgres(tmp_path / "postgres", programs=installed / "bin")
+    try:
+        assert one(server.start(), "SELECT 1") == 1
+    finally:
+        server.stop()
 
 
 def test_a_long_path_still_has_its_socket(tmp_path: Path) -> None:
