@@ -3,7 +3,7 @@
 import contextlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from node import metrics, workers
@@ -167,12 +167,21 @@ def resolved(path: Path) -> Settings:
 def with_catalog(settings: Settings) -> Iterator[Settings]:
     """Settings whose DSN names a server: the configured one, or the embedded one, which is started for
     the duration unless a `stele serve` on the same data folder has it running."""
+    with kept_catalog(settings) as (resolved_settings, _):
+        yield resolved_settings
+
+
+@contextlib.contextmanager
+def kept_catalog(settings: Settings) -> Iterator[tuple[Settings, Callable[[], bool]]]:
+    """`with_catalog` for those who stay: also a short step to repeat, which starts the embedded server again
+    if it has ended and then returns True."""
     if settings.catalog.dsn:
-        yield settings
+        yield settings, lambda: False
         return
     server = EmbeddedPostgres(settings.data / "postgres")
     dsn = server.start()
     try:
-        yield settings.model_copy(update={"catalog": settings.catalog.model_copy(update={"dsn": dsn})})
+        catalog = settings.catalog.model_copy(update={"dsn": dsn})
+        yield settings.model_copy(update={"catalog": catalog}), server.tend
     finally:
         server.stop()

@@ -3,7 +3,7 @@
 The supervisor itself serves nobody. It starts the embedded PostgreSQL if no other is configured, brings
 the schema up to date, writes the resolved settings where its children read them, and starts the
 processes: some `dimse`, one `web`, one `worker`. A child that dies is started again, after a pause that
-grows while it keeps dying. On SIGTERM or SIGINT the children are asked to finish what they have begun;
+grows while it keeps dying; so does an embedded PostgreSQL. On SIGTERM or SIGINT the children are asked to finish what they have begun;
 who has not within `STOP_SECONDS` is killed; the embedded server stops last. Children die with their
 supervisor (PR_SET_PDEATHSIG), so that a killed one leaves no half archive behind.
 """
@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -63,12 +64,12 @@ class Supervisor:
         shutil.rmtree(metrics_folder, ignore_errors=True)
         metrics_folder.mkdir(mode=0o700)
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_folder)
-        with bootstrap.with_catalog(settings) as resolved:
+        with bootstrap.kept_catalog(settings) as (resolved, tend_catalog):
             bootstrap.migrate_catalog(resolved)
             file = bootstrap.run_file(settings)
             _write_private(file, resolved.model_dump_json())
             try:
-                self._watch(file)
+                self._watch(file, tend_catalog)
             finally:
                 self._end_children()
                 file.unlink(missing_ok=True)
@@ -76,9 +77,11 @@ class Supervisor:
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping = True
 
-    def _watch(self, file: Path) -> None:
+    def _watch(self, file: Path, tend_catalog: Callable[[], bool]) -> None:
         """Start children, and start them again when they die, until told to stop."""
         while not self._stopping:
+            if tend_catalog():
+                log.error("process died", child="postgres")
             now = time.monotonic()
             for child in self._children:
                 if child.process is not None and (code := child.process.poll()) is not None:

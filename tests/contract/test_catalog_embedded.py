@@ -152,7 +152,7 @@ def test_an_adopted_server_that_is_killed_is_tended_too(server: EmbeddedPostgres
 def answers(dsn: str) -> bool:
     """Whether the server takes connections."""
     try:
-        return one(dsn, "SELECT 1") == 1
+        return bool(one(dsn, "SELECT 1") == 1)
     except psycopg.OperationalError:
         return False
 
