@@ -21,6 +21,8 @@ PIXEL_DATA = "7FE00010"
 _CHARACTER_SET = "00080005"
 _UTF_8 = {"vr": "CS", "Value": ["ISO_IR 192"]}
 _TAG = re.compile(r"[0-9A-Fa-f]{8}")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,20}")
+_NOT_FINITE = ("NaN", "inf", "-inf")  # as `node.domain.jsonmodel` writes them
 _TEXTS = frozenset(
     ["AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"]
 )
@@ -151,17 +153,41 @@ def _plain(tag: str, vr: str, values: Any) -> bytes:
         return b""
     try:
         if vr in NUMBERS:
-            kind = float if vr in ("FL", "FD") else int
-            return b"".join(struct.pack("<" + NUMBERS[vr], kind(value)) for value in values)
+            number = _float if vr in ("FL", "FD") else _integer
+            return b"".join(struct.pack("<" + NUMBERS[vr], number(vr, value)) for value in values)
         if vr == "AT":
-            numbers = [int(_one_text(tag, value), 16) for value in values]
-            return b"".join(struct.pack("<HH", number >> 16, number & 0xFFFF) for number in numbers)
+            return b"".join(_packed_tag(_one_text(tag, value)) for value in values)
     except (ValueError, TypeError, OverflowError, struct.error):
         raise _wrong(tag, f"a value that is no {vr}") from None
     if vr not in _TEXTS:
         raise _wrong(tag, f"{vr} has no Value")
     text = "\\".join(_text(tag, vr, value) for value in values)
     return _padded(text.encode("utf-8", "replace"), b"\0" if vr == "UI" else b" ")
+
+
+def _packed_tag(text: str) -> bytes:
+    if not _TAG.fullmatch(text):
+        raise ValueError
+    return struct.pack("<HH", int(text[:4], 16), int(text[4:], 16))
+
+
+def _integer(vr: str, value: Any) -> int:
+    """A number without a fraction, however it is written; ValueError, OverflowError.
+
+    Text stands for a number where one may exceed what JSON's readers hold (section F.2.3).
+    """
+    if isinstance(value, str) and vr in ("SV", "UV") and _INTEGER.fullmatch(value):
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
+        raise ValueError
+    return int(value)
+
+
+def _float(_vr: str, value: Any) -> float:
+    """A number, or the text of one that JSON does not have; ValueError, OverflowError."""
+    if isinstance(value, bool) or not (isinstance(value, (int, float)) or value in _NOT_FINITE):
+        raise ValueError
+    return float(value)
 
 
 def _text(tag: str, vr: str, value: Any) -> str:
@@ -172,17 +198,20 @@ def _text(tag: str, vr: str, value: Any) -> str:
             raise _wrong(tag, "a person name that is no object of texts")
         groups = [value.get(name, "") for name in ("Alphabetic", "Ideographic", "Phonetic")]
         return "=".join(groups).rstrip("=")
-    if isinstance(value, bool):
-        raise _wrong(tag, f"a value that is no {vr}")
-    if vr == "DS" and isinstance(value, float):
-        text = repr(value)
-        return text if len(text) <= 16 else f"{value:.10g}"  # DS has at most 16 characters
     if vr in ("IS", "DS") and isinstance(value, (int, float)):
-        return str(int(value) if vr == "IS" and value == int(value) else value)
+        try:
+            return _decimal(_float(vr, value)) if vr == "DS" else str(_integer(vr, value))
+        except (ValueError, OverflowError):
+            raise _wrong(tag, f"a value that is no {vr}") from None
     text = _one_text(tag, value)
     if "\\" in text and vr not in SINGLE_TEXT:
         raise _wrong(tag, "a backslash inside a value")
     return text
+
+
+def _decimal(number: float) -> str:
+    """As exact as the 16 characters of a DS allow."""
+    return next(text for digits in range(16, 0, -1) if len(text := f"{number:.{digits}g}") <= 16)
 
 
 def _one_text(tag: str, value: Any) -> str:

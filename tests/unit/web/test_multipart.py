@@ -130,7 +130,9 @@ near_limits = st.sampled_from([-1, 0, 1, 2, 3, 4])
 def test_the_verdict_does_not_depend_on_the_cuts(
     padding: int, broken: bytes, header: int, places: list[int]
 ) -> None:
-    message = b"--frontier" + b" " * padding + broken + b"\r\nA: " + b"x" * header + b"\r\n\r\ny\r\n--frontier--"
+    message = (
+        b"--frontier" + b" " * padding + broken + b"\r\nA: " + b"x" * header + b"\r\n\r\ny\r\n--frontier--"
+    )
     expected = verdict([message])
     assert verdict(cut(message, places)) == expected
     assert verdict([message[at : at + 7] for at in range(0, len(message), 7)]) == expected

@@ -83,6 +83,66 @@ def test_values_of_every_kind() -> None:
     assert read.FrameIncrementPointer == 0x00181063
 
 
+def number(vr: str, value: Any) -> Any:
+    """What a single number in JSON becomes."""
+    return one({**BASE, "00091001": {"vr": vr, "Value": [value]}})[0x00091001].value
+
+
+@pytest.mark.parametrize("vr", ["US", "SS", "UL", "SL", "UV", "SV", "IS"])
+@pytest.mark.parametrize("value", [1.5, -0.5, 1e-9, True, False, None, {}, [1], "1.5", "x", "\u0661"])
+def test_no_number_is_cut_to_an_integer(vr: str, value: Any) -> None:
+    if vr == "IS" and (value is None or isinstance(value, str)):
+        return  # no value, or the text of one, which is taken as a file's would be
+    assert refused([{**BASE, "00091001": {"vr": vr, "Value": [value]}}]) is Reason.NOT_UNDERSTOOD
+
+
+@pytest.mark.parametrize("vr", ["US", "SS", "UL", "SL", "FL", "FD"])
+def test_text_is_no_number_where_the_model_has_no_text(vr: str) -> None:
+    assert refused([{**BASE, "00091001": {"vr": vr, "Value": ["1"]}}]) is Reason.NOT_UNDERSTOOD
+
+
+@pytest.mark.parametrize("vr", ["FL", "FD", "DS"])
+def test_truth_is_no_number(vr: str) -> None:
+    assert refused([{**BASE, "00091001": {"vr": vr, "Value": [True]}}]) is Reason.NOT_UNDERSTOOD
+
+
+@pytest.mark.parametrize(
+    ("vr", "value", "kept"),
+    [
+        ("US", 2.0, 2),
+        ("SL", -7, -7),
+        ("UV", "18446744073709551615", 2**64 - 1),
+        ("SV", "-9223372036854775808", -(2**63)),
+        ("IS", 3.0, 3),
+        ("IS", "3", 3),
+        ("DS", 1, 1),
+        ("DS", "1.50", 1.5),
+        ("DS", -1.2345678901234567e-100, pytest.approx(-1.2345678901e-100, rel=1e-8)),
+        ("DS", 123456789012345678901, pytest.approx(1.2345678901234568e20, rel=1e-9)),
+        ("FD", "inf", float("inf")),
+        ("FL", "-inf", float("-inf")),
+        ("FD", 3, 3.0),
+    ],
+)
+def test_numbers_are_kept_as_the_model_has_them(vr: str, value: Any, kept: Any) -> None:
+    assert number(vr, value) == kept
+
+
+@pytest.mark.parametrize(
+    ("vr", "value"), [("US", 65536), ("US", -1), ("UV", str(2**64)), ("DS", 10**400), ("AT", "0x181063")]
+)
+def test_numbers_that_do_not_fit(vr: str, value: Any) -> None:
+    assert refused([{**BASE, "00091001": {"vr": vr, "Value": [value]}}]) is Reason.NOT_UNDERSTOOD
+
+
+@given(st.floats(-1e300, 1e300))
+def test_decimals_fit_their_vr(value: float) -> None:
+    (file,) = files([{**BASE, "00180050": {"vr": "DS", "Value": [value]}}])
+    text = file[file.rindex(b"DS") + 4 :].strip()
+    assert len(text) <= 16
+    assert float(text) == pytest.approx(value, rel=1e-8)
+
+
 @pytest.mark.parametrize(
     ("uri", "headers"),
     [
