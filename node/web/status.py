@@ -5,7 +5,6 @@ number, nothing else. What is no `Refusal` is a fault of ours: 500 "internal", l
 """
 
 import json
-import traceback
 from typing import Any
 
 import falcon
@@ -13,6 +12,7 @@ import structlog
 
 from node import metrics
 from node.domain.errors import Reason, Refusal
+from node.log import place_of
 
 log = structlog.get_logger()
 
@@ -78,12 +78,6 @@ def problem(status: int, reason: str, comment: str, request_id: str) -> bytes:
     if request_id:
         about["instance"] = f"urn:uuid:{request_id}"
     return json.dumps(about).encode()
-
-
-def place_of(error: BaseException) -> dict[str, Any]:
-    """What a log may say of a fault: its kind and where it happened. Its message may quote a dataset."""
-    frames = traceback.extract_tb(error.__traceback__)[-6:]
-    return {"kind": type(error).__name__, "at": [f"{each.filename}:{each.lineno}" for each in frames]}
 
 
 def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:

@@ -27,7 +27,8 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from node import metrics
 from node.domain import proxy
-from node.web.status import PROBLEM, place_of, problem
+from node.log import place_of
+from node.web.status import PROBLEM, problem
 
 HEAD_SECONDS = 10.0
 IDLE_SECONDS = 30.0
