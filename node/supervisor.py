@@ -4,8 +4,8 @@ The supervisor itself serves nobody. It starts the embedded PostgreSQL if no oth
 the schema up to date, writes the resolved settings where its children read them, and starts the
 processes: some `dimse`, one `web`, one `worker`. A child that dies is started again, after a pause that
 grows while it keeps dying; so is the embedded server. On SIGTERM or SIGINT the children are asked to finish
-what they have begun; who has not within `STOP_SECONDS` is killed; the embedded server stops last. Children die with their
-supervisor (PR_SET_PDEATHSIG), so that a killed one leaves no half archive behind.
+what they have begun; who has not within `STOP_SECONDS` is killed; the embedded server stops last. Children
+die with their supervisor (PR_SET_PDEATHSIG), so that a killed one leaves no half archive behind.
 """
 
 import ctypes
