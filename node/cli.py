@@ -120,17 +120,30 @@ def serve(
 
 
 @app.command(hidden=True)
-def process(role: str, file: Path) -> None:
+def process(
+    role: str,
+    file: Path,
+    with_dimse: Annotated[bool, typer.Option("--with-dimse", help="this node serves DICOM, too")] = False,
+) -> None:
     """One process of a running `stele serve` (started by its supervisor)."""
     from node.supervisor import die_with_parent
 
     die_with_parent()
+    logs.set_up("info", role)  # until the settings are known
     settings = bootstrap.resolved(file)
     logs.set_up(settings.log_level, role)
+    try:
+        _serve_role(role, settings, with_dimse=with_dimse)
+    except Refusal as refusal:
+        logs.log.error("cannot serve", reason=refusal.reason.value, comment=refusal.comment)
+        raise SystemExit(1) from None
+
+
+def _serve_role(role: str, settings: Settings, *, with_dimse: bool) -> None:
     if role == "web":
         from node.web.serve import serve as serve_web
 
-        serve_web(settings, lambda: bootstrap.build(settings))
+        serve_web(settings, lambda: bootstrap.build(settings), with_dimse=with_dimse)
         return
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

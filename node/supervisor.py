@@ -92,6 +92,8 @@ class Supervisor:
 
     def _start(self, child: _Child, file: Path) -> None:
         command = [sys.executable, "-m", "node.cli", "process", child.role, str(file)]
+        if any(each.role == "dimse" for each in self._children):
+            command.append("--with-dimse")
         child.process = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603 - our own program
         child.started_at = time.monotonic()
 

@@ -60,8 +60,8 @@ class _Study:
         self.on_post = store.on_post
 
 
-def create_app(settings: Settings, archive: Archive) -> Callable[..., Any]:
-    """The WSGI application."""
+def create_app(settings: Settings, archive: Archive, *, with_dimse: bool) -> Callable[..., Any]:
+    """The WSGI application; `with_dimse`: of a node that is ready only while its DICOM port is open."""
     app: Any = falcon.App()
     app.add_middleware([_Routes(), Authentication(archive.access, demo=settings.demo)])
     app.req_options.strip_url_path_trailing_slash = False
@@ -69,7 +69,7 @@ def create_app(settings: Settings, archive: Archive) -> Callable[..., Any]:
     status.install(app)
     _dicomweb(app, settings, archive)
     app.add_route("/health/live", Live())
-    app.add_route("/health/ready", Ready(archive))
+    app.add_route("/health/ready", Ready(archive, settings.dicom if with_dimse else None))
     app.add_route("/metrics", Metrics())
     app.add_route("/openapi.json", openapi.Description())
     login = Login(

@@ -1,18 +1,21 @@
 """Health and metrics, for load balancers and Prometheus: no login, no patient data."""
 
 import os
+import socket
 import threading
 import time
 
 import falcon
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest, multiprocess
 
+from node.config import Dicom
 from node.domain.errors import Reason, Refusal
 from node.services.archive import Archive
 from node.web.body import JSON, send_json
 
 READY_SECONDS = 1.0  # how long an answer about readiness holds
 PATIENCE_SECONDS = 2.0  # how long others wait for the one who checks; a check may hang for long
+CONNECT_SECONDS = 1.0  # for our own DICOM port to accept
 
 
 class Live:
@@ -25,10 +28,15 @@ class Live:
 
 
 class Ready:
-    """GET /health/ready: catalog and objects answer and take writes."""
+    """GET /health/ready: catalog and objects answer and take writes, and the DICOM port is open.
 
-    def __init__(self, archive: Archive) -> None:
+    `dicom`: the listener of this node's other processes, None if it has none. Asked is the plain port
+    only: the TLS port opens and closes with it, and would take a mere connection for a failed handshake.
+    """
+
+    def __init__(self, archive: Archive, dicom: Dicom | None) -> None:
         self._archive = archive
+        self._dicom = dicom
         self._lock = threading.Lock()
         self._checked_at = float("-inf")
         self._refusal: Refusal | None = None
@@ -57,10 +65,21 @@ class Ready:
 
     def _check(self) -> Refusal | None:
         try:
+            if self._dicom is not None:
+                _connect(self._dicom)
             self._archive.check()
         except Refusal as refusal:
             return refusal
         return None
+
+
+def _connect(dicom: Dicom) -> None:
+    """Refusal(UNAVAILABLE) if nobody listens there."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(dicom.host, dicom.host)  # noqa: S104 - compared only
+    try:
+        socket.create_connection((host, dicom.port), CONNECT_SECONDS).close()
+    except OSError:
+        raise Refusal(Reason.UNAVAILABLE, "the DICOM port is not open") from None
 
 
 class Metrics:

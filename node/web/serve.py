@@ -49,8 +49,11 @@ def _count_out(pid: int) -> None:
         mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
-def serve(settings: Settings, build_archive: Callable[[], Archive]) -> None:
-    """Serve until SIGTERM, then finish the requests in hand. Every worker builds its own archive."""
+def serve(settings: Settings, build_archive: Callable[[], Archive], *, with_dimse: bool) -> None:
+    """Serve until SIGTERM, then finish the requests in hand. Every worker builds its own archive.
+
+    `with_dimse`: this node serves DICOM, too, and is not ready before it does.
+    """
     http = settings.http
     host = f"[{http.host}]" if ":" in http.host else http.host
     proxies = ",".join(str(ipaddress.ip_network(each, strict=False)) for each in http.proxies)
@@ -58,7 +61,7 @@ def serve(settings: Settings, build_archive: Callable[[], Archive]) -> None:
 
     def load() -> Any:
         built.append(build_archive())
-        return create_app(settings, built[-1])
+        return create_app(settings, built[-1], with_dimse=with_dimse)
 
     def close(_server: Any, _worker: Any) -> None:
         for archive in built:

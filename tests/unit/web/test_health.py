@@ -1,5 +1,6 @@
 """Readiness, asked by many at once, of a catalog that answers, refuses or hangs."""
 
+import socket
 import threading
 import time
 from types import SimpleNamespace
@@ -9,16 +10,17 @@ import falcon
 import falcon.testing
 import pytest
 
+from node.config import Dicom
 from node.domain.errors import Reason, Refusal
 from node.services.archive import Archive
 from node.web import health
 from node.web.health import Ready
-from tests.support import wait_until
+from tests.support import free_port, wait_until
 
 
-def client(check: Any) -> falcon.testing.TestClient:
+def client(check: Any, dicom: Dicom | None = None) -> falcon.testing.TestClient:
     app: Any = falcon.App()
-    app.add_route("/ready", Ready(cast(Archive, SimpleNamespace(check=check))))
+    app.add_route("/ready", Ready(cast(Archive, SimpleNamespace(check=check)), dicom))
     return falcon.testing.TestClient(app)
 
 
@@ -64,3 +66,15 @@ def test_a_check_that_hangs_holds_nobody_else(monkeypatch: pytest.MonkeyPatch) -
     release.set()
     thread.join(10)
     assert first == [200]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_ready_only_while_the_dicom_port_is_open(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setattr(health, "READY_SECONDS", 0.0)
+    port = free_port()
+    ready = client(lambda: None, Dicom(host=host, port=port))
+    answer = ready.simulate_get("/ready")
+    assert (answer.status_code, answer.json["comment"]) == (503, "the DICOM port is not open")
+    with socket.create_server((host, port)):
+        assert ready.simulate_get("/ready").status_code == 200
+    assert ready.simulate_get("/ready").status_code == 503
