@@ -12,7 +12,7 @@ from node.adapters.catalog_postgres import migrate
 from node.adapters.catalog_postgres.catalog import PostgresCatalog
 from node.adapters.codecs_process import ProcessCodecs
 from node.adapters.passwords_argon2 import Argon2Passwords
-from node.adapters.peers_pynetdicom import PynetdicomPeers, TLSFiles
+from node.adapters.peers_socket import SocketPeers, TLSFiles
 from node.adapters.postgres_embedded import EmbeddedPostgres
 from node.config import Settings
 from node.domain.header import Limits
@@ -96,7 +96,7 @@ def build(settings: Settings) -> Archive:
         catalog=catalog,
         leases=catalog.leases,
         codecs=codecs,
-        peers=PynetdicomPeers(
+        peers=SocketPeers(
             settings.ae_title,
             TLSFiles(settings.dicom.tls_certificate, settings.dicom.tls_key, settings.dicom.tls_client_ca),
         ),
@@ -108,9 +108,9 @@ def migrate_catalog(settings: Settings) -> list[str]:
     return migrate.migrate(settings.catalog.dsn, extra_tags(settings))
 
 
-def open_peers(calling: str) -> PynetdicomPeers:
+def open_peers(calling: str) -> SocketPeers:
     """DICOM peers, called under an AE title of ours."""
-    return PynetdicomPeers(calling)
+    return SocketPeers(calling)
 
 
 def build_check(settings: Settings, archive: Archive) -> Check:

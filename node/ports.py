@@ -12,6 +12,7 @@ from typing import Protocol
 from node.domain.model import (
     Account,
     Admission,
+    Answer,
     ApplicationEntity,
     AuditEvent,
     InstanceRecord,
@@ -318,19 +319,20 @@ class Delivery(Protocol):
         transfer_syntax_uid: str,
         dataset: Iterable[bytes],
         originator: tuple[str, int] | None = None,
-    ) -> int:
-        """C-STORE the encoded dataset, which comes in pieces of any size; returns the peer's status.
+    ) -> Answer:
+        """C-STORE the encoded dataset, which comes in pieces of any size; returns what the peer answers.
 
-        Refusal(UNAVAILABLE) on loss of the association, also if `dataset` raises half-way: what has
-        begun cannot be taken back otherwise. `accepts` says () from then on.
+        Refusal(UNAVAILABLE) if the association is lost. It is lost, too, if `dataset` raises (which goes
+        on to the caller): what has begun cannot be taken back otherwise. `accepts` says () from then on.
         """
 
     def close(self) -> None:
-        """Release the association."""
+        """Release the association; harmless if it is lost."""
 
 
 class Peers(Protocol):
     """DICOM peers that we call."""
 
     def connect(self, entity: ApplicationEntity, contexts: Sequence[tuple[str, str]]) -> Delivery:
-        """Associate for (SOP class, transfer syntax) pairs. Refusal(UNAVAILABLE) if it does not answer."""
+        """Associate for (SOP class, transfer syntax) pairs, at most 128. Refusal(UNAVAILABLE) if it does
+        not answer."""

@@ -16,14 +16,14 @@ from node.dimse import command as commands
 from node.dimse import pdu
 from node.dimse.command import Command
 from node.dimse.pdu import Broken, Fragment
+from node.domain import pdata
 from node.domain.errors import Reason, Refusal
+from node.domain.pdata import Buffer
 from node.services.ingest import Intake
 
 MAX_IDENTIFIER_BYTES = 1 << 20
-MAX_SENT_PDU_BYTES = 128 << 10
 MAX_WAITING = 4  # complete messages that wait to be served; the next one is not read until then
 MAX_CANCELS = 10
-_FLUSH_BYTES = 64 << 10
 
 
 @dataclass
@@ -72,14 +72,13 @@ class Messages(DIMSEServiceProvider):
         self,
         assoc: Association,
         begin: Callable[[Message], None],
-        send: Callable[[bytes], None],
+        send: Callable[[list[Buffer]], None],
         max_peer_pdu_bytes: int,
     ) -> None:
         super().__init__(assoc)
         self._begin = begin
         self._send = send
-        wanted = min(max_peer_pdu_bytes or MAX_SENT_PDU_BYTES, MAX_SENT_PDU_BYTES)
-        self._fragment_bytes = (wanted - pdu.HEADER_BYTES) & ~1
+        self._value_bytes = pdata.value_bytes(max_peer_pdu_bytes)
         self._room = threading.Semaphore(MAX_WAITING)
         self._inbox: queue.Queue[Message | None] = queue.Queue()
         self._command = bytearray()
@@ -178,35 +177,9 @@ class Messages(DIMSEServiceProvider):
     def send(self, context_id: int, command: Command, dataset: Iterable[bytes] = ()) -> None:
         """Send a message; `command.dataset_type` says whether a dataset follows, whose encoded bytes
         come in pieces of any size. ConnectionLost."""
-        waiting = bytearray()
-        for data, is_command, is_last in self._pieces(commands.encode(command), dataset, command.has_dataset):
-            waiting += pdu.fragment_header(
-                context_id, is_command=is_command, is_last=is_last, length=len(data)
-            )
-            waiting += data
-            if len(waiting) >= _FLUSH_BYTES or is_last:
-                if is_command and command.has_dataset:
-                    continue  # goes out with the first of the dataset
-                self._send(bytes(waiting))
-                waiting.clear()
-
-    def _pieces(
-        self, command: bytes, dataset: Iterable[bytes], has_dataset: bool
-    ) -> Iterable[tuple[memoryview, bool, bool]]:
-        """(bytes, is command, is last of its kind), each of a size that the peer takes."""
-        size = self._fragment_bytes
-        for at in range(0, len(command), size):
-            yield memoryview(command)[at : at + size], True, at + size >= len(command)
-        if not has_dataset:
-            return
-        held = memoryview(b"")
-        for piece in dataset:
-            view = memoryview(piece)
-            while view:
-                if held:
-                    yield held, False, False
-                held, view = view[:size], view[size:]
-        yield held, False, True
+        pieces = dataset if command.has_dataset else None
+        for buffers in pdata.gathered(context_id, commands.encode(command), pieces, self._value_bytes):
+            self._send(buffers)
 
     def close(self) -> None:
         """The association is over and its upper layer has ended: drop what was not served."""

@@ -6,6 +6,7 @@ it must have proposed in the SCP role. After each sub-operation a pending respon
 """
 
 from collections.abc import Callable, Generator, Iterable, Sequence
+from functools import partial
 
 from node.dimse import identifier
 from node.dimse.association import Served
@@ -22,14 +23,17 @@ from node.dimse.status import (
 )
 from node.dimse.transport import ConnectionLost
 from node.domain.errors import Reason, Refusal
-from node.domain.model import ApplicationEntity, Attributes, Level, Scope, StoredInstance
+from node.domain.model import Answer, ApplicationEntity, Attributes, Level, Scope, StoredInstance
+from node.domain.syntaxes import EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from node.domain.uid import check_uid
-from node.services.deliver import Deliver, Progress, proposals
+from node.services.deliver import Deliver, Progress
+from node.services.link import Link, batches
 
 MAX_SCOPES = 10_000
 _PATIENT, _ISSUER, _STUDY, _SERIES, _INSTANCE = "00100020", "00100021", "0020000D", "0020000E", "00080018"
 _KEYS = {Level.PATIENT: _PATIENT, Level.STUDY: _STUDY, Level.SERIES: _SERIES, Level.IMAGE: _INSTANCE}
 _FAILED_LIST = "00080058"
+_FALLBACKS = (EXPLICIT_LITTLE, IMPLICIT_LITTLE)  # offered to destinations that take no stored syntax
 
 
 def scopes(level: Level, attributes: Attributes) -> list[Scope]:
@@ -132,25 +136,33 @@ def _move(
     if not instances:
         return
     archive = association.edge.archive
+    entity = _destination(association, message)
     originator = (association.caller.request.calling, message.command.message_id or 0)
-    try:
-        delivery = archive.peers.connect(_destination(association, message), proposals(instances))
-    except Refusal as refusal:
-        if refusal.reason is not Reason.UNAVAILABLE:
-            raise
-        progress.fail_rest(instances)
-        return
+    deliver = Deliver(archive.retrieve, archive.objects, "c-move")
+    parts = batches(instances, lambda each: (each.sop_class_uid, each.transfer_syntax_uid), _FALLBACKS)
+    for number, (pairs, batch) in enumerate(parts):
+        try:
+            link = Link(archive.peers, entity, pairs)
+        except Refusal as refusal:
+            if refusal.reason is not Reason.UNAVAILABLE:
+                raise
+            for _, rest in parts[number:]:
+                progress.fail(rest)
+            return
+        try:
+            yield from deliver.run(batch, progress, link.accepts, partial(_send_to, link, originator))
+        finally:
+            link.close()
 
-    def send(instance: StoredInstance, syntax_uid: str, dataset: Iterable[bytes]) -> int:
-        return delivery.send(
-            instance.sop_class_uid, instance.sop_instance_uid, syntax_uid, dataset, originator
-        )
 
-    try:
-        deliver = Deliver(archive.retrieve, archive.objects, "c-move")
-        yield from deliver.run(instances, progress, delivery.accepts, send)
-    finally:
-        delivery.close()
+def _send_to(
+    link: Link,
+    originator: tuple[str, int],
+    instance: StoredInstance,
+    syntax_uid: str,
+    dataset: Iterable[bytes],
+) -> Answer:
+    return link.send(instance.sop_class_uid, instance.sop_instance_uid, syntax_uid, dataset, originator)
 
 
 def _get(
@@ -161,11 +173,13 @@ def _get(
     def accepts(class_uid: str) -> list[str]:
         return [syntax for abstract, syntax in contexts if abstract == class_uid]
 
-    def send(instance: StoredInstance, syntax_uid: str, dataset: Iterable[bytes]) -> int:
+    def send(instance: StoredInstance, syntax_uid: str, dataset: Iterable[bytes]) -> Answer:
         context_id = contexts[instance.sop_class_uid, syntax_uid]
         try:
-            return association.store_at_peer(
-                context_id, instance.sop_class_uid, instance.sop_instance_uid, dataset
+            return Answer(
+                association.store_at_peer(
+                    context_id, instance.sop_class_uid, instance.sop_instance_uid, dataset
+                )
             )
         except Refusal as refusal:
             # Bytes turned out wrong when the first of them had left: only an abort takes them back.

@@ -29,6 +29,8 @@ from pynetdicom.transport import AssociationSocket
 
 from node.dimse import pdu
 from node.dimse.pdu import Broken
+from node.domain import pdata
+from node.domain.pdata import Buffer
 
 SLICE_SECONDS = 0.25  # how long one wait lasts before conditions are looked at again
 DISCARD_BYTES = 64 << 10
@@ -97,15 +99,21 @@ class Connection(AssociationSocket):
         except OSError:
             return False
 
-    def send_all(self, data: bytes) -> None:
+    def send_all(self, buffers: list[Buffer]) -> None:
         """Send whole PDUs, never mixed with another thread's; ConnectionLost."""
         deadline = time.monotonic() + self._send_seconds
-        view = memoryview(data)
+        secure = isinstance(self._client, ssl.SSLSocket)
+        if secure:
+            buffers = [b"".join(buffers)]  # OpenSSL takes one buffer at a time
         try:
             with self._sending:
-                while view:
-                    count = self._try(partial(self._client.send, view), select.POLLOUT, deadline)
-                    view = view[count:]
+                while buffers:
+                    write = (
+                        partial(self._client.send, buffers[0])
+                        if secure
+                        else partial(self._client.sendmsg, buffers)
+                    )
+                    buffers = pdata.unwritten(buffers, self._try(write, select.POLLOUT, deadline))
         except OSError as error:  # a TimeoutError is one
             self.hang_up()
             raise ConnectionLost from error
@@ -113,7 +121,7 @@ class Connection(AssociationSocket):
     def send(self, bytestream: bytes) -> None:
         """Send for pynetdicom's state machine."""
         try:
-            self.send_all(bytestream)
+            self.send_all([bytestream])
         except ConnectionLost:
             self.event_queue.put("Evt17")
 

@@ -99,6 +99,19 @@ class HeaderReader:
         """All before the pixel data has been read, or all there is."""
         return self._finished or self._walk.seen_pixels
 
+    def passed(self, tag: int) -> bool:
+        """Whether a top-level element with a higher tag has been read: `tag` will not come any more,
+        unless the dataset is out of order."""
+        return any(other > tag for other in self._walk.top)
+
+    def peek(self, tag: int) -> bytes | None:
+        """The raw value of a top-level element, if it has been read already; None if not, or if it was cut or
+        is a sequence. Also after a Refusal."""
+        element = self._walk.top.get(tag)
+        if element is None or element[1] < 0 or element[3] is not None:
+            return None
+        return bytes(self._walk.buffer[element[1] : element[1] + element[2]])
+
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Take the next bytes of the dataset; the buffer may be reused after the call."""
         if self._inflater is None:
@@ -136,6 +149,9 @@ class HeaderReader:
                 if walk.region.done:
                     walk.end_region()
                 continue
+            if walk.padding:
+                at += walk.pad(data[at : at + _SLICE_BYTES])
+                continue
             buffer = walk.buffer
             piece = data[at : at + max(_SLICE_BYTES, walk.need - len(buffer))]
             buffer += piece
@@ -143,7 +159,7 @@ class HeaderReader:
             if len(buffer) < walk.need:
                 continue
             walk.advance()
-            if walk.skip or walk.region is not None:
+            if walk.skip or walk.region is not None or walk.padding:
                 # What was gathered beyond the cut came with this piece: it is taken again as such.
                 at -= len(buffer) - walk.pos
                 del buffer[walk.pos :]

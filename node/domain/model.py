@@ -148,6 +148,27 @@ class ApplicationEntity:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """What a peer says to a C-STORE: its status, and its Error Comment ("" if it sent none).
+
+    The comment is the peer's and may hold anything printable: for who asked, not for logs.
+    """
+
+    status: int
+    comment: str = ""
+
+    @property
+    def stored(self) -> bool:
+        """Whether the peer has the instance: success or a warning (PS3.7 section 9.1.1.1.9, annex C)."""
+        return self.status == 0 or self.warning
+
+    @property
+    def warning(self) -> bool:
+        """Whether it has the instance, and something to say about it."""
+        return self.status >> 12 == 0xB or self.status in (0x0001, 0x0107, 0x0116)
+
+
+@dataclass(frozen=True, slots=True)
 class Account:
     """A person or a machine that logs in over HTTP."""
 

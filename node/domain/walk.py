@@ -3,11 +3,16 @@
 Theory of operation. Bytes are gathered in `buffer`, out of which every value that is too large to keep
 has been left ("cut"), so a position in the buffer and an offset in the dataset differ by `shift`, the
 bytes left out so far. `advance` walks as far as the buffer goes and stops before the first element that
-is not wholly there. Nesting is an explicit stack, never recursion. Three things end a step:
+is not wholly there. Nesting is an explicit stack, never recursion. Four things end a step:
 
 - the buffer is used up: `need` says how long it must be for the next step to get anywhere;
 - a value is cut: `skip` bytes of the stream are to be passed over;
-- encapsulated data begins: `region` takes the stream until its sequence delimiter (`Region.feed`).
+- encapsulated data begins: `region` takes the stream until its sequence delimiter (`Region.feed`);
+- the dataset is followed by zero bytes: `pad` takes the rest of the stream, which must be nothing else.
+
+Zeros behind the last element are no element ((0000,0000) belongs to commands); writers that fill up blocks
+leave them there. They are part of what was received and are kept with it, but nothing else is: a single
+other byte among them, and the dataset is refused.
 
 Invariant: everything before `pos` is checked, and a finished walk has seen every byte of the dataset.
 
@@ -96,6 +101,7 @@ class Walk:
         self.regions: list[Region] = []
         self._stored = deque[Region]() if packed is None else packed[1]
         self._encapsulated: tuple[Elements, int, str] = ({}, 0, "")  # whose value `region` is
+        self.padding = False
         self.seen_pixels = False
         self.ascending = True
         self._twice: list[tuple[Elements, int, Element, int]] = []  # dataset, tag, first element, offset
@@ -123,6 +129,8 @@ class Walk:
         """Refusal(NOT_UNDERSTOOD) unless the walk stands at the end of a whole dataset."""
         if not self.skip and self.region is None:
             self.advance()  # a cut at the very end leaves levels to be closed
+        if self.top and not self._stack and self._zeros_left():
+            del self.buffer[self.pos :]
         if self.skip or self.region is not None or self._stack or self.pos != len(self.buffer):
             raise Refusal(
                 Reason.NOT_UNDERSTOOD, f"truncated: data ends at offset {self.pos + self.shift}, too early"
@@ -131,6 +139,18 @@ class Walk:
         for elements, tag, first, offset in self._twice:
             if not self._same(first, elements[tag]):
                 raise _refused(tag, offset, "occurs twice")
+
+    def pad(self, data: memoryview) -> int:
+        """Take what follows the last element; returns how many bytes. Refusal unless they are zeros."""
+        if bytes(data) != bytes(len(data)):
+            raise self._broken("more than zeros behind the last element")
+        return len(data)
+
+    def _zeros_left(self) -> bool:
+        """Whether padding ends the data that is too short to look like an element. A single zero is none:
+        it may be half of a group number, and what follows cut off."""
+        rest = self.buffer[self.pos :]
+        return 1 < len(rest) < 8 and not any(rest)
 
     def _same(self, first: Element, second: Element) -> bool:
         """Whether an element only says again what an earlier one with its tag said."""
@@ -177,7 +197,7 @@ class Walk:
             tag = group << 16 | number
             short = short_of(code)
             if not last < tag < _DELIMITERS:
-                if tag >= _DELIMITERS:
+                if tag >= _DELIMITERS or not tag:
                     break
                 self._disorder(tag, elements, pos)
             if short is None:
@@ -216,7 +236,7 @@ class Walk:
             group, number, length = head(buffer, pos)
             tag = group << 16 | number
             if not last < tag < _DELIMITERS:
-                if tag >= _DELIMITERS:
+                if tag >= _DELIMITERS or not tag:
                     break
                 self._disorder(tag, elements, pos)
             vr = known(tag) or vr_of(tag)
@@ -252,6 +272,11 @@ class Walk:
         """An element at `pos` that the inner loops leave: delimiters, long forms, incomplete values."""
         buffer, pos = self.buffer, self.pos
         start = pos + 8
+        if not tag:
+            if self._stack or not self.top:
+                self._disorder(tag, at.elements, pos)
+            self.padding = True
+            return False
         if tag >= _DELIMITERS:
             length = (_PLAIN_BIG if at.big else _PLAIN)(buffer, pos)[2]
             if tag != ITEM_END or length or not at.open:

@@ -3,18 +3,21 @@
 The edge says which transfer syntaxes the peer takes and how one instance is sent; here it is decided in
 which syntax it goes and what its outcome counts as. An instance that cannot be read, fails its digest or
 cannot be brought into a form that the peer takes is a failed sub-operation; the others go on.
+
+While one instance is being sent, the next one is read and checked by a second thread, so that disk and
+digest, network and peer work at the same time. No more than these two are held.
 """
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import structlog
 
 from node import metrics
 from node.domain.errors import Refusal
-from node.domain.model import StoredInstance
-from node.domain.syntaxes import EXPLICIT_LITTLE, IMPLICIT_LITTLE
+from node.domain.model import Answer, StoredInstance
 from node.services.objects import Objects
 from node.services.retrieve import Retrieve
 
@@ -22,8 +25,8 @@ HOLD_BYTES = 32 << 20  # larger datasets are checked in a first reading and sent
 
 log = structlog.get_logger()
 
-# (instance, transfer syntax, encoded dataset in pieces) -> the peer's status
-Send = Callable[[StoredInstance, str, Iterable[bytes]], int]
+# (instance, transfer syntax, encoded dataset in pieces, to be gone through again if need be) -> the answer
+Send = Callable[[StoredInstance, str, Iterable[bytes]], Answer]
 
 
 @dataclass
@@ -36,20 +39,20 @@ class Progress:
     warnings: int = 0
     failed_uids: list[str] = field(default_factory=list)
 
-    def fail_rest(self, instances: Sequence[StoredInstance]) -> None:
-        """Count all instances that remain as failed."""
-        self.failed_uids += [each.sop_instance_uid for each in instances[len(instances) - self.remaining :]]
-        self.failed += self.remaining
-        self.remaining = 0
+    def fail(self, instances: Iterable[StoredInstance]) -> None:
+        """Count instances that remain as failed."""
+        for instance in instances:
+            self.failed_uids.append(instance.sop_instance_uid)
+            self.failed += 1
+            self.remaining -= 1
 
 
-def proposals(instances: Iterable[StoredInstance]) -> list[tuple[str, str]]:
-    """(SOP class, transfer syntax) pairs to propose to a peer: all that are stored, then what they can be
-    turned into for a peer that takes nothing else; each once."""
-    stored = {(each.sop_class_uid, each.transfer_syntax_uid): None for each in instances}
-    classes = {class_uid: None for class_uid, _ in stored}
-    fallbacks = {(uid, syntax): None for syntax in (EXPLICIT_LITTLE, IMPLICIT_LITTLE) for uid in classes}
-    return list(stored | fallbacks)
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """An instance that can be sent: its bytes are known to be right."""
+
+    syntax_uid: str
+    pieces: Iterable[bytes]
 
 
 class Deliver:
@@ -70,45 +73,82 @@ class Deliver:
     ) -> Iterator[None]:
         """Send the instances in order, keeping `progress`; yields after each. What `send` raises and is
         no Refusal ends it."""
-        for instance in instances:
-            status = self._send_one(instance, accepts(instance.sop_class_uid), send)
-            progress.remaining -= 1
-            if status == 0:
-                progress.completed += 1
-            elif status is not None and (status >> 12 == 0xB or status in (0x0001, 0x0107, 0x0116)):
-                progress.warnings += 1
-            else:
-                progress.failed += 1
-                progress.failed_uids.append(instance.sop_instance_uid)
-            yield
+        with ThreadPoolExecutor(1, thread_name_prefix="ahead") as ahead:
+            following: Future[_Ready | None] | None = None
+            for index, instance in enumerate(instances):
+                current, following = following, None
+                ready = current.result() if current is not None else self._ready(instance, accepts)
+                if index + 1 < len(instances):
+                    following = self._read_ahead(ahead, instances[index + 1], accepts)
+                answer = self._send_one(instance, ready, send) if ready is not None else None
+                if answer is None or not answer.stored:
+                    progress.fail((instance,))
+                else:
+                    progress.remaining -= 1
+                    if answer.warning:
+                        progress.warnings += 1
+                    else:
+                        progress.completed += 1
+                yield
 
-    def _send_one(self, instance: StoredInstance, accepted: Sequence[str], send: Send) -> int | None:
-        """The peer's status, None if it was not asked."""
-        syntax = self._retrieve.syntax_for(instance, accepted) if accepted else None
-        if syntax is None:
+    def _read_ahead(
+        self, ahead: ThreadPoolExecutor, instance: StoredInstance, accepts: Callable[[str], Sequence[str]]
+    ) -> "Future[_Ready | None] | None":
+        """Begin to read the next instance, unless it is large or must be transcoded."""
+        accepted = accepts(instance.sop_class_uid)
+        if instance.transfer_syntax_uid not in accepted or instance.stored.dataset_length > HOLD_BYTES:
             return None
+        return ahead.submit(self._ready, instance, lambda _: accepted)
+
+    def _ready(self, instance: StoredInstance, accepts: Callable[[str], Sequence[str]]) -> _Ready | None:
+        """The instance in a syntax that the peer takes, None if there is none or its bytes are not right."""
+        accepted = accepts(instance.sop_class_uid)
+        syntax_uid = self._retrieve.syntax_for(instance, accepted) if accepted else None
+        if syntax_uid is None:
+            return None
+        try:
+            return _Ready(syntax_uid, self._pieces(instance, syntax_uid))
+        except Refusal as refusal:
+            self._refused(refusal)
+            return None
+
+    def _send_one(self, instance: StoredInstance, ready: _Ready, send: Send) -> Answer | None:
+        """What the peer says, None if it did not answer."""
         started = time.perf_counter()
         try:
-            status = send(instance, syntax, self._counted(self._pieces(instance, syntax)))
+            answer = send(instance, ready.syntax_uid, ready.pieces)
         except Refusal as refusal:
-            metrics.REFUSALS.labels("dimse", refusal.reason.value).inc()
-            log.warning("instance not sent", reason=refusal.reason.value, comment=refusal.comment)
+            self._refused(refusal)
             return None
         metrics.RETRIEVE_SECONDS.labels("dimse", self._kind).observe(time.perf_counter() - started)
-        return status
+        return answer
+
+    def _refused(self, refusal: Refusal) -> None:
+        metrics.REFUSALS.labels("dimse", refusal.reason.value).inc()
+        log.warning("instance not sent", reason=refusal.reason.value, comment=refusal.comment)
 
     def _pieces(self, instance: StoredInstance, syntax_uid: str) -> Iterable[bytes]:
         """The encoded dataset, known to be right to its last byte before the first one leaves."""
+        stored = instance.stored
         if syntax_uid != instance.transfer_syntax_uid:
-            return (self._retrieve.dataset(instance, syntax_uid),)
-        if instance.stored.dataset_length <= HOLD_BYTES:
-            return list(self._objects.stream(instance.stored))
-        for _piece in self._objects.stream(instance.stored):
+            transcoded = self._retrieve.dataset(instance, syntax_uid)
+            return _Pieces(lambda: (transcoded,), self._kind)
+        if stored.dataset_length <= HOLD_BYTES:
+            held = list(self._objects.stream(stored))
+            return _Pieces(lambda: held, self._kind)
+        for _piece in self._objects.stream(stored):
             pass
-        return self._objects.stream(instance.stored)
+        return _Pieces(lambda: self._objects.stream(stored), self._kind)
 
-    def _counted(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
-        counter = metrics.RETRIEVED_BYTES.labels("dimse", self._kind)
-        for piece in pieces:
+
+class _Pieces:
+    """A dataset's pieces, counted as they leave; can be gone through again."""
+
+    def __init__(self, pieces: Callable[[], Iterable[bytes]], kind: str) -> None:
+        self._pieces = pieces
+        self._counter = metrics.RETRIEVED_BYTES.labels("dimse", kind)
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._pieces():
             yield piece
-            counter.inc(len(piece))
+            self._counter.inc(len(piece))

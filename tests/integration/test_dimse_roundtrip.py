@@ -11,24 +11,24 @@ from pynetdicom import AE, evt
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import build_context
 
-from node.adapters.peers_pynetdicom import PynetdicomPeers
+from node.adapters.peers_socket import SocketPeers
 from node.config import Settings
 from node.domain.errors import Refusal
 from node.domain.model import ApplicationEntity
-from node.domain.part10 import Meta, Part10Reader
+from node.domain.part10 import Meta
 from node.services.archive import Archive
-from node.services.send import send_folder
+from node.services.send import identified, send_folder
 from tests.integration.dimse_peer import archive_on, listening
 
 FILES = Path(pydicom.__file__).parent / "data" / "test_files"
 GET = "1.2.840.10008.5.1.4.1.2.2.3"
 # Why a file may be refused, as a DIMSE status or in the sender's words; anything else is a failure
 EXPECTED = (
-    "status A900",  # SOP UIDs missing or another than the file's meta information says
+    "status A900",  # SOP UIDs missing
     "status C000",  # truncated or malformed
     "status C111",  # the same image as another file, in another transfer syntax
     "the AE does not take its SOP class",  # not an instance, or of no patient
-    "file meta information without SOP UIDs",
+    "file without SOP UIDs",
 )
 
 
@@ -41,11 +41,10 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Settings
 
 
 def split(path: Path) -> tuple[Meta, bytes] | None:
-    """A file's meta information and dataset; None if it is no DICOM file."""
-    reader = Part10Reader()
+    """A file's UIDs, as they are sent, and its dataset; None if it is no DICOM file."""
     try:
-        data = bytes(reader.feed(path.read_bytes()))
-        return reader.finish(), data
+        file = identified(path)
+        return Meta(file.sop_class_uid, file.sop_instance_uid, file.transfer_syntax_uid), b"".join(file)
     except Refusal:
         return None
 
@@ -81,7 +80,7 @@ def get(port: int, metas: list[Meta]) -> tuple[dict[str, bytes], Dataset]:
 def test_every_bundled_file_comes_back_or_was_refused_for_a_reason(archive: tuple[Settings, Archive]) -> None:
     settings, stele = archive
     entity = ApplicationEntity("STELE", "127.0.0.1", settings.dicom.port)
-    result = send_folder(PynetdicomPeers("SENDER"), entity, FILES, lambda *_: None)
+    result = send_folder(SocketPeers("SENDER"), entity, FILES, lambda *_: None)
     assert [(path.name, why) for path, why in result.failed if not why.startswith(EXPECTED)] == []
     refused = {path for path, _ in result.failed}
     sent = {}

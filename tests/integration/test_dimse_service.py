@@ -23,7 +23,7 @@ from pynetdicom.dsutils import encode
 from pynetdicom.pdu_primitives import SOPClassExtendedNegotiation
 from pynetdicom.presentation import build_context
 
-from node.adapters.peers_pynetdicom import PynetdicomPeers
+from node.adapters.peers_socket import SocketPeers
 from node.config import Settings
 from node.dimse import command as commands
 from node.dimse import pdu
@@ -78,7 +78,7 @@ def study(archive: tuple[Settings, Archive], port: int, tmp_path_factory: pytest
         image.InstanceNumber = number + 1
         image.save_as(folder / f"{number}.dcm")
     entity = ApplicationEntity("STELE", "127.0.0.1", port)
-    assert send_folder(PynetdicomPeers("SENDER"), entity, folder, lambda *_: None).sent == INSTANCES
+    assert send_folder(SocketPeers("SENDER"), entity, folder, lambda *_: None).sent == INSTANCES
     return str(image.StudyInstanceUID)
 
 

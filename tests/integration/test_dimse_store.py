@@ -8,7 +8,7 @@ from pydicom.data import get_testdata_file
 from pynetdicom import AE
 from pynetdicom.presentation import build_context
 
-from node.adapters.peers_pynetdicom import PynetdicomPeers
+from node.adapters.peers_socket import SocketPeers
 from node.config import Settings
 from node.domain.model import ApplicationEntity
 from node.domain.part10 import Part10Reader
@@ -40,7 +40,7 @@ def test_a_file_is_stored_byte_for_byte(archive: tuple[Settings, Archive], tmp_p
     settings, stele = archive
     source = Path(str(get_testdata_file("CT_small.dcm")))
     entity = ApplicationEntity("STELE", "127.0.0.1", settings.dicom.port)
-    result = send_folder(PynetdicomPeers("SENDER"), entity, source, lambda *_: None)
+    result = send_folder(SocketPeers("SENDER"), entity, source, lambda *_: None)
     assert (result.sent, result.failed) == (1, [])
     reader = Part10Reader()
     dataset = bytes(reader.feed(source.read_bytes()))
