@@ -7,19 +7,19 @@ How a search stays fast however large the catalog is:
   is held between two pages, and pages neither repeat nor skip rows.
 * Conditions on the patient are looked into first (`searches_patients`), so that neither a rare nor a
   frequent name leads the planner astray.
-* A plan made for any value is a bad plan for most. Every statement is planned for its own values
-  (`prepare=False`), and the just-in-time compiler, which costs more than these queries, is off.
+* What is looked for is keys; only the page's own rows are then read and completed (`searches_asking`).
+  Keys beyond the page tell how many results follow.
 """
 
 from collections.abc import Generator, Mapping, Sequence
 
 from psycopg import sql
 
-from node.adapters.catalog_postgres.audits import write_event
-from node.adapters.catalog_postgres.pool import CatalogConnection, Pool
+from node.adapters.catalog_postgres.pool import Pool
+from node.adapters.catalog_postgres.searches_asking import Asking, Row
 from node.adapters.catalog_postgres.searches_computed import Keys, computed
 from node.adapters.catalog_postgres.searches_patients import narrowed
-from node.adapters.catalog_postgres.searches_select import After, Row, Select, parse_cursor
+from node.adapters.catalog_postgres.searches_select import ROWS, After, Select, parse_cursor
 from node.adapters.catalog_postgres.searches_where import (
     PATIENT_NAME,
     any_of,
@@ -33,8 +33,6 @@ from node.domain.query import Hit, Kind, Page, Query
 
 FIRST_BATCH = 100
 BATCH = 1000
-# Set for the transaction only: the plans must not depend on how the server happens to be configured.
-_SETTINGS = "SET LOCAL jit = off; SET LOCAL random_page_cost = 1.1"
 
 
 class PostgresSearches:
@@ -50,56 +48,52 @@ class PostgresSearches:
         """See `node.ports.Searches`. Nothing is read before the first result is asked for."""
         left = min(query.limit, self._max_results)
         after, offset, batch = parse_cursor(query), query.offset, FIRST_BATCH
-        first = True
-        while left > 0 or first:
+        told: AuditEvent | None = event
+        while left > 0 or told:
             wanted = min(batch, left)
-            with self._pool.transaction() as connection:
-                if first:
-                    write_event(connection, event)
-                select = self._select(connection, query, after)
-                hits, last = self._read(connection, query, select, offset, wanted)
+            with self._pool.connection() as connection:
+                asking, told = Asking(connection, told), None
+                places = self._places(asking, query, after, wanted, offset)
+                hits = _hits(asking, query, places)
+                asking.finish()
             yield from hits
-            if len(hits) < wanted or last is None:
+            if len(places) < wanted or not places:
                 return
-            after, offset, batch, first = last, 0, BATCH, False
-            left -= len(hits)
+            after, offset, batch = places[-1], 0, BATCH
+            left -= len(places)
 
     def page(self, query: Query, event: AuditEvent, count_at_most: int) -> Page:
         """See `node.ports.Searches`."""
         wanted = min(query.limit, self._max_results)
-        with self._pool.transaction() as connection:
-            write_event(connection, event)
-            select = self._select(connection, query, parse_cursor(query))
-            # One more tells whether there is anything to count.
-            hits, _ = self._read(connection, query, select, query.offset, wanted + 1 if wanted else 0)
-            if select is None or len(hits) <= wanted:
-                return Page(hits, 0, exact=True)
-            if select.walks:
-                return Page(hits[:wanted], 1, exact=False)
-            passed = query.offset + wanted
-            text, parameters = select.count(passed + count_at_most)
-            row = connection.execute(text, parameters, prepare=False).fetchone()
-            remaining = int(row[0]) - passed if row else 0
-        return Page(hits[:wanted], remaining, exact=remaining < count_at_most)
+        with self._pool.connection() as connection:
+            asking = Asking(connection, event)
+            after, offset = parse_cursor(query), query.offset
+            places: list[After] = []
+            hits: list[Hit] = []
+            beyond = 0  # how many are counted beyond the page: where rows are walked, only whether there are
+            while wanted and not hits:
+                select = self._select(asking, query, after)
+                if select is None:
+                    break
+                beyond = 1 if select.walks else count_at_most
+                places = _read(asking, select, wanted + beyond, offset)
+                if not places:
+                    break
+                hits = _hits(asking, query, places[:wanted])
+                after, offset = places[:wanted][-1], 0  # for when all of the page was removed just now
+            asking.finish()
+        remaining = max(0, len(places) - wanted)
+        return Page(hits, remaining, exact=remaining < beyond or not remaining)
 
-    def _read(
-        self, connection: CatalogConnection, query: Query, select: Select | None, offset: int, limit: int
-    ) -> tuple[list[Hit], After | None]:
-        """A page's results and the place of the last one."""
-        if select is None or not limit:
-            return [], None
-        rows = connection.execute(*select.page(limit, offset), prepare=False).fetchall()
-        extras = computed(connection, query.computed, [_keys(row) for row in rows])
-        places = [After.of(query.level, row) for row in rows]
-        hits = [
-            Hit(_attributes(row, extra), place.cursor())
-            for row, extra, place in zip(rows, extras, places, strict=True)
-        ]
-        return hits, places[-1] if places else None
+    def _places(
+        self, asking: Asking, query: Query, after: After | None, limit: int, offset: int
+    ) -> list[After]:
+        """Where a page's rows stand."""
+        select = self._select(asking, query, after) if limit else None
+        return _read(asking, select, limit, offset) if select else []
 
-    def _select(self, connection: CatalogConnection, query: Query, after: After | None) -> Select | None:
+    def _select(self, asking: Asking, query: Query, after: After | None) -> Select | None:
         """The SELECT of a query, None if no patient matches."""
-        connection.execute(_SETTINGS)
         scope = query.scope
         named = [match for match in query.matches if match.path == (PATIENT_NAME,)]
         rest = [match for match in query.matches if match.path != (PATIENT_NAME,)]
@@ -119,7 +113,7 @@ class PostgresSearches:
             return Select(query.level, found, after, fixed_study=True, walks=False)
         of_patient = [one for one in found if one.tables == {"p"}]
         others = [one for one in found if one.tables != {"p"}]
-        patients = narrowed(connection, query, named, of_patient)
+        patients = narrowed(asking, query, named, of_patient)
         if patients is None:
             return None
         return Select(
@@ -133,18 +127,29 @@ def _fixes_study(query: Query) -> bool:
     return query.scope.study_uid is not None or any(match.path == (UNIQUE[Level.STUDY],) for match in single)
 
 
+def _read(asking: Asking, select: Select, limit: int, offset: int) -> list[After]:
+    return [After(*row) for row in asking.keys(*select.keys(limit, offset))]
+
+
+def _hits(asking: Asking, query: Query, places: Sequence[After]) -> list[Hit]:
+    """The results at these places, but for what was removed just now."""
+    if not places:
+        return []
+    cursors = {place.pk: place.cursor() for place in places}
+    rows = asking.by_keys(ROWS[query.level], cursors)
+    extras = computed(asking, query.computed, [_keys(row) for row in rows])
+    return [Hit(_attributes(row, extra), cursors[row[0]]) for row, extra in zip(rows, extras, strict=True)]
+
+
 def _keys(row: Row) -> Keys:
     """What computed attributes are counted by."""
-    return {
-        name: row[place]
-        for name, place in (("patient_pk", 1), ("study_pk", 2), ("series_pk", 3))
-        if row[place]
-    }
+    keys = zip(("patient_pk", "study_pk", "series_pk"), row[1:4], strict=True)
+    return {name: key for name, key in keys if key is not None}
 
 
 def _attributes(row: Row, extra: Attributes) -> Attributes:
     """All attributes of a row's levels; what two levels keep is the upper one's."""
-    uids = zip(("0020000D", "0020000E", "00080018", "00080016"), row[9:13], strict=True)
+    uids = zip(("0020000D", "0020000E", "00080018", "00080016"), row[8:12], strict=True)
     known: Attributes = {tag: {"vr": "UI", "Value": [uid]} for tag, uid in uids if uid is not None}
-    patient, study, series, instance = (attributes or {} for attributes in row[5:9])
+    patient, study, series, instance = (attributes or {} for attributes in row[4:8])
     return {**instance, **series, **study, **patient, **known, **extra}

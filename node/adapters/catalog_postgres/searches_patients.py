@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from node.adapters.catalog_postgres.pool import CatalogConnection
+from node.adapters.catalog_postgres.searches_asking import Asking
 from node.adapters.catalog_postgres.searches_where import (
     Condition,
     all_of,
@@ -51,7 +51,7 @@ class Patients:
 
 
 def narrowed(
-    connection: CatalogConnection, query: Query, named: Sequence[Match], others: Sequence[Condition]
+    asking: Asking, query: Query, named: Sequence[Match], others: Sequence[Condition]
 ) -> Patients | None:
     """What to search for in place of the names and the other conditions; None if nobody matches."""
     if not named and not others:
@@ -61,9 +61,9 @@ def narrowed(
     rest = [*others, *(any_of(one) for one in alternatives[1:])]
     patients = None
     if not any(_is_infix(match) for match in named):
-        patients = _few(connection, alternatives[0], rest, SOME)
-    if patients is None and not (in_studies and named and _is_common(connection, named)):
-        patients = _few(connection, alternatives[0], rest, MANY)
+        patients = _few(asking, alternatives[0], rest, SOME)
+    if patients is None and not (in_studies and named and _is_common(asking, named)):
+        patients = _few(asking, alternatives[0], rest, MANY)
     if patients is None:
         names = (name_conditions(match, fuzzy=query.fuzzy, in_studies=in_studies) for match in named)
         return Patients([*others, *(any_of(one) for one in names)], frequent=True)
@@ -78,16 +78,15 @@ def _is_infix(match: Match) -> bool:
     return match.kind is Kind.WILDCARD and match.values[0].startswith(("*", "?"))
 
 
-def _is_common(connection: CatalogConnection, named: Sequence[Match]) -> bool:
+def _is_common(asking: Asking, named: Sequence[Match]) -> bool:
     """Whether the names match often among the newest studies."""
     where = all_of([any_of(name_conditions(match, in_studies=True)) for match in named])
     text = sql.SQL(_SAMPLE).format(sample=sql.Literal(SAMPLE), where=where.text)
-    row = connection.execute(text, where.parameters, prepare=False).fetchone()
-    return row is not None and row[0] >= COMMON
+    return bool(asking.keys(text, where.parameters)[0][0] >= COMMON)
 
 
 def _few(
-    connection: CatalogConnection, alternatives: Sequence[Condition], others: Sequence[Condition], limit: int
+    asking: Asking, alternatives: Sequence[Condition], others: Sequence[Condition], limit: int
 ) -> list[int] | None:
     """The keys of the patients under all `others` and one of the alternatives; None if above `limit`."""
     parts, parameters = [], []
@@ -95,5 +94,5 @@ def _few(
         where = all_of([alternative, *others])
         parts.append(sql.SQL(_PATIENTS).format(where=where.text, limit=sql.Literal(limit + 1)))
         parameters += where.parameters
-    found = connection.execute(sql.SQL(" UNION ").join(parts), parameters, prepare=False).fetchall()
+    found = asking.keys(sql.SQL(" UNION ").join(parts), parameters)
     return [row[0] for row in found] if len(found) <= limit else None

@@ -42,39 +42,47 @@ _OWN_ORDER = {
     Level.SERIES: "e.series_pk",
     Level.IMAGE: "i.instance_pk",
 }
-# The page's rows, completed: the same columns whatever the level (see the names below)
 _KEY = {
     Level.PATIENT: "p.patient_pk",
     Level.STUDY: "s.study_pk",
     Level.SERIES: "e.series_pk",
     Level.IMAGE: "i.instance_pk",
 }
+# The page's rows, completed: the same columns whatever the level
 _COLUMNS = {
-    Level.PATIENT: "'', p.patient_pk, NULL, NULL, NULL, p.attributes, NULL, NULL, NULL,"
-    " NULL, NULL, NULL, NULL",
-    Level.STUDY: "s.study_date, s.patient_pk, s.study_pk, NULL, NULL, p.attributes, s.attributes, NULL, NULL,"
+    Level.PATIENT: "p.patient_pk, NULL, NULL, p.attributes, NULL, NULL, NULL, NULL, NULL, NULL, NULL",
+    Level.STUDY: "s.patient_pk, s.study_pk, NULL, p.attributes, s.attributes, NULL, NULL,"
     " s.study_uid, NULL, NULL, NULL",
-    Level.SERIES: "s.study_date, s.patient_pk, s.study_pk, e.series_pk, NULL, p.attributes, s.attributes,"
+    Level.SERIES: "s.patient_pk, s.study_pk, e.series_pk, p.attributes, s.attributes,"
     " e.attributes, NULL, s.study_uid, e.series_uid, NULL, NULL",
-    Level.IMAGE: "s.study_date, s.patient_pk, s.study_pk, i.series_pk, i.instance_pk, p.attributes,"
+    Level.IMAGE: "s.patient_pk, s.study_pk, i.series_pk, p.attributes,"
     " s.attributes, e.attributes, i.attributes, s.study_uid, e.series_uid, i.sop_instance_uid,"
     " i.sop_class_uid",
 }
 
 
+def _rows(level: Level) -> str:
+    """The statement that completes rows by their keys, in the keys' order."""
+    base, joins = _FROM[level]
+    return (
+        f"SELECT page.pk, {_COLUMNS[level]} FROM unnest(%s::bigint[]) WITH ORDINALITY AS page (pk, place)"  # noqa: S608
+        f" JOIN {base} ON {_KEY[level]} = page.pk {' '.join(joins.values())} ORDER BY page.place"
+    )
+
+
+# Columns: key, keys of patient, study and series, attributes of patient to instance, UIDs of study to
+# instance, SOP class UID
+ROWS = {level: _rows(level) for level in _FROM}
+
+
 @dataclass(frozen=True, slots=True)
 class After:
-    """The place of a row in the order: its study's date and key, and its own key below the study."""
+    """The place of a row in the order: its study's date and key, and its own key. Where a single study (or
+    none) is searched, the own key says it all."""
 
     study_date: str
     study_pk: int
     pk: int
-
-    @classmethod
-    def of(cls, level: Level, row: Row) -> "After":
-        """The place of a page's row."""
-        own = {Level.PATIENT: row[1], Level.STUDY: 0, Level.SERIES: row[3], Level.IMAGE: row[4]}
-        return cls(row[0], row[2] or 0, own[level])
 
     def cursor(self) -> str:
         """The place as text for `Query.after`."""
@@ -114,28 +122,17 @@ class Select:
         self._by_study = level is not Level.PATIENT and not (fixed_study and level is not Level.STUDY)
         self._where = all_of([*conditions, *self._behind(after)])
 
-    def page(self, limit: int, offset: int) -> Statement:
-        """The rows of a page, in order."""
-        order = self._order()
-        text = sql.SQL(
-            "SELECT {columns} FROM (SELECT {key} AS pk {source} WHERE {where} ORDER BY {order}"
-            " LIMIT %s OFFSET %s) page JOIN {everything} ORDER BY {order}"
-        ).format(
-            columns=sql.SQL(_COLUMNS[self._level]),
-            key=sql.SQL(_KEY[self._level]),
+    def keys(self, limit: int, offset: int) -> Statement:
+        """The places of a page's rows, in order, as the columns of `After`."""
+        key = _KEY[self._level]
+        place = f"s.study_date, s.study_pk, {key}" if self._by_study else f"'', 0, {key}"
+        text = sql.SQL("SELECT {place} {source} WHERE {where} ORDER BY {order} LIMIT %s OFFSET %s").format(
+            place=sql.SQL(place),
             source=self._source(self._where.tables | ({"s"} if self._by_study else frozenset())),
             where=self._where.text,
-            order=sql.SQL(order),
-            everything=self._everything(),
+            order=sql.SQL(self._order()),
         )
         return text, [*self._where.parameters, limit, offset]
-
-    def count(self, at_most: int) -> Statement:
-        """How many rows there are, counted up to `at_most`."""
-        text = sql.SQL("SELECT count(*) FROM (SELECT {source} WHERE {where} LIMIT %s) counted").format(
-            source=self._source(self._where.tables), where=self._where.text
-        )
-        return text, [*self._where.parameters, at_most]
 
     def _order(self) -> str:
         own = _OWN_ORDER[self._level]
@@ -145,11 +142,6 @@ class Select:
         base, joins = _FROM[self._level]
         wanted = set(tables) | ({"s"} if "p" in tables and "s" in joins else set())
         parts = [f"FROM {base}", *(text for table, text in joins.items() if table in wanted)]
-        return sql.SQL(" ").join(sql.SQL(part) for part in parts)
-
-    def _everything(self) -> sql.Composed:
-        base, joins = _FROM[self._level]
-        parts = [f"{base} ON {_KEY[self._level]} = page.pk", *joins.values()]
         return sql.SQL(" ").join(sql.SQL(part) for part in parts)
 
     def _behind(self, after: After | None) -> list[Condition]:
