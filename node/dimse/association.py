@@ -20,7 +20,7 @@ from pynetdicom.transport import AddressInformation
 
 from node.config import Settings
 from node.dimse import command as commands
-from node.dimse import contexts, pdu
+from node.dimse import contexts, pdu, store
 from node.dimse.command import Command
 from node.dimse.gate import Caller
 from node.dimse.limits import Rates
@@ -28,6 +28,8 @@ from node.dimse.messages import Message, Messages
 from node.dimse.transport import SLICE_SECONDS, Connection, ConnectionLost, UpperLayer
 from node.domain.errors import Refusal
 from node.domain.model import Actor, AuditEvent, Role
+from node.domain.part10 import IMPLEMENTATION_VERSION_NAME
+from node.domain.pdata import Buffer
 from node.services.archive import Archive
 from node.services.deliver import Progress
 
@@ -49,7 +51,6 @@ class Edge:
     ae: AE
     contexts: dict[str, PresentationContext]
     services: dict[int, Serve]
-    begin_store: Callable[["Served", Message], None]
     rates: Rates
     stopping: threading.Event
 
@@ -62,6 +63,17 @@ def check_decodable(caller: Caller) -> None:
         request.to_primitive()
     except Exception as error:
         raise pdu.Broken(pdu.INVALID_VALUE, "A-ASSOCIATE-RQ with a malformed item") from error
+
+
+def audit_refusal(edge: Edge, actor: Actor, action: str, error: Exception) -> None:
+    """Leave an audit event of a request that was refused before any service could."""
+    if not isinstance(error, Refusal):
+        return
+    event = AuditEvent(action, actor, error.reason.value, detail={"comment": error.comment})
+    try:
+        edge.archive.catalog.audits.record(event)
+    except Refusal as refusal:
+        log.warning("refusal not audited", reason=refusal.reason.value)
 
 
 class Served(Association):
@@ -92,6 +104,7 @@ class Served(Association):
         self.upper.attach(self.connection)
         self.acceptor.maximum_length = dicom.max_pdu_bytes
         self.acceptor.ae_title = edge.settings.ae_title
+        self.acceptor.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         self.acceptor.address_info = AddressInformation("127.0.0.1", dicom.port)
         self.acceptor.supported_contexts = list(edge.contexts.values())
         self.requestor.address_info = AddressInformation(caller.address, 0)
@@ -132,16 +145,7 @@ class Served(Association):
     ) -> None:
         """Answer a request, with the counts of its sub-operations if it has some. ConnectionLost."""
         request = message.command
-        has = dataset is not None
-        answer = Command(
-            request.field | commands.RESPONSE,
-            class_uid=request.class_uid,
-            responded_id=request.message_id,
-            dataset_type=0 if has else commands.NO_DATASET,
-            status=status,
-            comment=comment or None,
-            instance_uid=request.instance_uid if request.field == commands.C_STORE_RQ else None,
-        )
+        answer = commands.response(request, status, comment, has_dataset=dataset is not None)
         if progress is not None:
             answer = replace(
                 answer,
@@ -181,13 +185,7 @@ class Served(Association):
 
     def audit_refusal(self, action: str, error: Exception) -> None:
         """Leave an audit event of a request that was refused before any service could."""
-        if not isinstance(error, Refusal):
-            return
-        event = AuditEvent(action, self.actor, error.reason.value, detail={"comment": error.comment})
-        try:
-            self.edge.archive.catalog.audits.record(event)
-        except Refusal as refusal:
-            log.warning("refusal not audited", reason=refusal.reason.value)
+        audit_refusal(self.edge, self.actor, action, error)
 
     # --- life ---
 
@@ -211,11 +209,11 @@ class Served(Association):
             with contextlib.suppress(OSError):
                 self.connection.hang_up()
 
-    def _send(self, data: bytes) -> None:
-        self.connection.send_all(data)
+    def _send(self, buffers: list[Buffer]) -> None:
+        self.connection.send_all(buffers)
 
     def _begin(self, message: Message) -> None:
-        self.edge.begin_store(self, message)
+        store.begin(self, message)
 
     def _requested(self, _event: evt.Event) -> None:
         assert self.requestor.primitive is not None  # noqa: S101 - the request has just come

@@ -75,6 +75,19 @@ class Command:
         return bool(self.field & RESPONSE)
 
 
+def response(request: Command, status: int, comment: str = "", *, has_dataset: bool = False) -> Command:
+    """The answer to a request."""
+    return Command(
+        request.field | RESPONSE,
+        class_uid=request.class_uid,
+        responded_id=request.message_id,
+        dataset_type=0 if has_dataset else NO_DATASET,
+        status=status,
+        comment=comment or None,
+        instance_uid=request.instance_uid if request.field == C_STORE_RQ else None,
+    )
+
+
 def decode(data: bytes | bytearray) -> Command:
     """A command set; Broken if it is malformed or has no command field."""
     values: dict[str, str | int] = {}

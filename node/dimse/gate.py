@@ -6,8 +6,8 @@ A-ASSOCIATE-RQ. The gate reads these itself, bounded, and answers everything tha
 (PS3.8 sections 9.2 and 9.3). What comes out is a `Caller`: a connected socket and a request that is
 well-formed and allowed.
 
-The gate knows what the peer has proposed, so it decides who serves the connection. Today that is
-`node.dimse.association` for all; a faster path for peers that only store would branch off here.
+What the peer has proposed decides who serves it: `node.dimse.storing` those who only store,
+`node.dimse.association` all others.
 """
 
 import contextlib
@@ -105,22 +105,6 @@ class Arrival:
             self.calling = pdu.parse_title(body[20:36])
         return pdu.parse_request(body), body
 
-    def farewell(self, answer: bytes) -> None:
-        """Send a last PDU and wait a moment for the peer to read it: closing at once would reset the
-        connection under unread bytes and take the answer with it."""
-        deadline = time.monotonic() + FAREWELL_SECONDS
-        with contextlib.suppress(OSError):
-            self.socket.settimeout(FAREWELL_SECONDS)
-            self.socket.sendall(answer)
-            self.socket.shutdown(socket.SHUT_WR)
-            read = 0
-            while read < FAREWELL_BYTES and (rest := deadline - time.monotonic()) > 0:
-                self.socket.settimeout(rest)
-                count = len(self.socket.recv(65536))
-                if not count:
-                    return
-                read += count
-
     def _read(self, size: int) -> bytes:
         data = bytearray(size)
         view = memoryview(data)
@@ -142,6 +126,23 @@ class Arrival:
         if rest <= 0:
             raise Silent(Reason.TOO_MANY, "no request in time")
         return rest
+
+
+def farewell(connected: socket.socket, answer: bytes) -> None:
+    """Send a last PDU and wait a moment for the peer to read it: closing at once would reset the
+    connection under unread bytes and take the answer with it."""
+    deadline = time.monotonic() + FAREWELL_SECONDS
+    with contextlib.suppress(OSError):
+        connected.settimeout(FAREWELL_SECONDS)
+        connected.sendall(answer)
+        connected.shutdown(socket.SHUT_WR)
+        read = 0
+        while read < FAREWELL_BYTES and (rest := deadline - time.monotonic()) > 0:
+            connected.settimeout(rest)
+            count = len(connected.recv(65536))
+            if not count:
+                return
+            read += count
 
 
 class Gate:

@@ -15,12 +15,13 @@ import structlog
 
 from node import metrics
 from node.config import Dicom
-from node.dimse import pdu
+from node.dimse import pdu, storing
 from node.dimse.association import Edge, Served, check_decodable
-from node.dimse.gate import LOCAL_LIMIT, Arrival, Caller, Gate, Silent
+from node.dimse.gate import LOCAL_LIMIT, Arrival, Caller, Gate, Silent, farewell
 from node.dimse.limits import Seats, Sparingly
 from node.dimse.pdu import Broken, Rejected
 from node.dimse.status import where
+from node.dimse.storing import Storing
 from node.domain.errors import Reason, Refusal
 from node.domain.model import Actor, AuditEvent
 
@@ -46,7 +47,7 @@ class Listener:
         self._audited = Sparingly()
         self._lock = threading.Lock()
         self._pending: set[Arrival] = set()
-        self._served: set[Served] = set()
+        self._served: set[Served | Storing] = set()
         self._sockets: list[tuple[socket.socket, ssl.SSLContext | None]] = []
         self._closing = socket.socketpair()
         self._thread = threading.Thread(target=self._accept, name="dicom-accept", daemon=True)
@@ -139,7 +140,8 @@ class Listener:
     def _admit(self, arrival: Arrival, context: ssl.SSLContext | None) -> Caller | None:
         try:
             caller = self._gate.admit(arrival, context)
-            check_decodable(caller)
+            if not storing.suits(caller.request):
+                check_decodable(caller)
             own_limit = caller.entity.max_associations or self._dicom.max_associations_per_ae
             if not self._seats.enter(caller.request.calling, own_limit):
                 raise Rejected(*LOCAL_LIMIT, "too many associations")
@@ -148,11 +150,11 @@ class Listener:
                 self._refused(arrival, silent.reason, str(silent))
         except Broken as broken:
             self._refused(arrival, Reason.NOT_UNDERSTOOD, str(broken))
-            arrival.farewell(pdu.abort(broken.reason))
+            farewell(arrival.socket, pdu.abort(broken.reason))
         except Rejected as rejected:
             code = (rejected.result, rejected.source, rejected.reason)
             self._refused(arrival, _REASONS.get(code, Reason.NOT_UNDERSTOOD), str(rejected))
-            arrival.farewell(pdu.rejection(rejected))
+            farewell(arrival.socket, pdu.rejection(rejected))
         else:
             return caller
         return None
@@ -160,7 +162,8 @@ class Listener:
     def _serve(self, caller: Caller) -> None:
         metrics.ASSOCIATIONS.labels("open").inc()
         try:
-            association = Served(self._edge, caller)
+            kind = Storing if storing.suits(caller.request) else Served
+            association = kind(self._edge, caller)
             with self._lock:
                 self._served.add(association)
             try:

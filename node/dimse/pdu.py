@@ -7,6 +7,7 @@ again later; by then they are known to be well-formed.
 
 import re
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 HEADER_BYTES = 6
@@ -19,13 +20,14 @@ ASSOCIATE_RQ, ASSOCIATE_AC, ASSOCIATE_RJ, P_DATA, RELEASE_RQ, RELEASE_RP, ABORT 
 NOT_SPECIFIED, UNRECOGNIZED_PDU, UNEXPECTED_PDU = 0, 1, 2
 UNRECOGNIZED_PARAMETER, UNEXPECTED_PARAMETER, INVALID_VALUE = 4, 5, 6
 
-_APPLICATION_CONTEXT_ITEM, _CONTEXT_ITEM, _USER_ITEM = 0x10, 0x20, 0x50
+_APPLICATION_CONTEXT_ITEM, _CONTEXT_ITEM, _ANSWERED_ITEM, _USER_ITEM = 0x10, 0x20, 0x21, 0x50
 _ABSTRACT_ITEM, _TRANSFER_ITEM = 0x30, 0x40
-_MAXIMUM_LENGTH_ITEM = 0x51
+MAXIMUM_LENGTH_ITEM = 0x51
+IMPLEMENTATION_CLASS_ITEM, IMPLEMENTATION_VERSION_ITEM = 0x52, 0x55
 _FIXED_BYTES = 68  # of an A-ASSOCIATE-RQ before its items
 _UID = re.compile(r"[0-9.]{1,64}")
 _HEADER = struct.Struct(">BxI")
-_VALUE = struct.Struct(">IBB")
+VALUE = struct.Struct(">IBB")  # item length, presentation context ID, message control header
 
 
 class Broken(Exception):
@@ -56,13 +58,24 @@ class Proposal:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a proposed presentation context: a result of PS3.8 table 9-18, and its syntax."""
+
+    context_id: int
+    result: int
+    transfer_syntax: str
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
-    """An A-ASSOCIATE-RQ. Titles without padding; `max_length` of P-DATA-TF the peer takes, 0: any."""
+    """An A-ASSOCIATE-RQ. Titles without padding; `max_length` of P-DATA-TF the peer takes, 0: any;
+    `user_items`: types of the sub-items of user information (PS3.7 annex D.3.3)."""
 
     called: str
     calling: str
     proposals: tuple[Proposal, ...]
     max_length: int
+    user_items: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +115,7 @@ def parse_request(body: bytes) -> Request:
     contexts: list[str] = []
     proposals: dict[int, Proposal] = {}
     max_length: int | None = None
+    user_items: frozenset[int] = frozenset()
     for kind, value in _items(body[_FIXED_BYTES:]):
         if kind == _APPLICATION_CONTEXT_ITEM:
             contexts.append(_uid(value))
@@ -111,12 +125,12 @@ def parse_request(body: bytes) -> Request:
                 raise Broken(INVALID_VALUE, "presentation context ID used twice")
             proposals[proposal.context_id] = proposal
         elif kind == _USER_ITEM:
-            max_length = _max_length(value)
+            max_length, user_items = _user_information(value)
     if len(contexts) != 1 or max_length is None or not proposals:
         raise Broken(INVALID_VALUE, "A-ASSOCIATE-RQ without a required item")
     if contexts[0] != DICOM_APPLICATION_CONTEXT:
         raise Rejected(1, 1, 2, "application context name")
-    return Request(called, calling, tuple(proposals.values()), max_length)
+    return Request(called, calling, tuple(proposals.values()), max_length, user_items)
 
 
 def fragments(body: memoryview) -> list[Fragment]:
@@ -124,16 +138,16 @@ def fragments(body: memoryview) -> list[Fragment]:
     found = []
     at, end = 0, len(body)
     while at < end:
-        if end - at < _VALUE.size:
+        if end - at < VALUE.size:
             raise Broken(INVALID_VALUE, "P-DATA-TF ends inside an item")
-        length, context_id, control = _VALUE.unpack_from(body, at)
+        length, context_id, control = VALUE.unpack_from(body, at)
         if length < 2 or at + 4 + length > end:
             raise Broken(INVALID_VALUE, "an item longer than its P-DATA-TF")
         if not context_id & 1:
             raise Broken(INVALID_VALUE, "an even presentation context ID")
         found.append(
             Fragment(
-                context_id, bool(control & 1), bool(control & 2), body[at + _VALUE.size : at + 4 + length]
+                context_id, bool(control & 1), bool(control & 2), body[at + VALUE.size : at + 4 + length]
             )
         )
         at += 4 + length
@@ -145,7 +159,40 @@ def fragments(body: memoryview) -> list[Fragment]:
 def fragment_header(context_id: int, *, is_command: bool, is_last: bool, length: int) -> bytes:
     """What precedes `length` bytes of a message sent as one P-DATA-TF with one item."""
     control = is_command | is_last << 1
-    return _HEADER.pack(P_DATA, length + _VALUE.size) + _VALUE.pack(length + 2, context_id, control)
+    return _HEADER.pack(P_DATA, length + VALUE.size) + VALUE.pack(length + 2, context_id, control)
+
+
+def acceptance(
+    request: Request,
+    answers: Iterable[Answer],
+    *,
+    max_pdu_bytes: int,
+    implementation_class_uid: str,
+    implementation_version_name: str,
+) -> bytes:
+    """An A-ASSOCIATE-AC (PS3.8 section 9.3.3, PS3.7 annex D.3.3) without any extended negotiation."""
+    contexts = b"".join(
+        _item(
+            _ANSWERED_ITEM,
+            bytes((answer.context_id, 0, answer.result, 0))
+            + _item(_TRANSFER_ITEM, answer.transfer_syntax.encode("ascii")),
+        )
+        for answer in answers
+    )
+    user = _item(MAXIMUM_LENGTH_ITEM, struct.pack(">I", max_pdu_bytes))
+    user += _item(IMPLEMENTATION_CLASS_ITEM, implementation_class_uid.encode("ascii"))
+    user += _item(IMPLEMENTATION_VERSION_ITEM, implementation_version_name.encode("ascii"))
+    body = struct.pack(
+        ">HH16s16s32x", 1, 0, request.called.encode().ljust(16), request.calling.encode().ljust(16)
+    )
+    body += _item(_APPLICATION_CONTEXT_ITEM, DICOM_APPLICATION_CONTEXT.encode()) + contexts
+    body += _item(_USER_ITEM, user)
+    return _HEADER.pack(ASSOCIATE_AC, len(body)) + body
+
+
+def release(kind: int) -> bytes:
+    """An A-RELEASE-RQ or A-RELEASE-RP."""
+    return _HEADER.pack(kind, 4) + bytes(4)
 
 
 def abort(reason: int) -> bytes:
@@ -164,6 +211,10 @@ def with_plain_version(body: bytes) -> bytes:
     Bit 0 is all that counts (PS3.8 section 9.3.2), but pynetdicom compares the whole field.
     """
     return b"\0\1" + body[2:]
+
+
+def _item(kind: int, value: bytes) -> bytes:
+    return struct.pack(">BxH", kind, len(value)) + value
 
 
 def _items(data: bytes) -> list[tuple[int, bytes]]:
@@ -196,17 +247,21 @@ def _proposal(value: bytes) -> Proposal:
     return Proposal(context_id, abstract[0], transfer)
 
 
-def _max_length(value: bytes) -> int:
-    """Maximum Length Received (PS3.8 section D.1) out of the user information item."""
+def _user_information(value: bytes) -> tuple[int, frozenset[int]]:
+    """Maximum Length Received (PS3.8 section D.1), and the types of all sub-items."""
+    max_length = 0
+    kinds = set()
     for kind, content in _items(value):
-        if kind == _MAXIMUM_LENGTH_ITEM:
+        kinds.add(kind)
+        if kind == IMPLEMENTATION_CLASS_ITEM:
+            _uid(content)
+        if kind == MAXIMUM_LENGTH_ITEM:
             if len(content) != 4:
                 raise Broken(INVALID_VALUE, "maximum length item")
-            length = int.from_bytes(content, "big")
-            if 0 < length < 16:
+            max_length = int.from_bytes(content, "big")
+            if 0 < max_length < 16:
                 raise Broken(INVALID_VALUE, "maximum length too small for any fragment")
-            return length
-    return 0
+    return max_length, frozenset(kinds)
 
 
 def _uid(value: bytes) -> str:

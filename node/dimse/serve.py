@@ -39,7 +39,6 @@ def listener(settings: Settings, archive: Archive) -> Listener:
             commands.C_MOVE_RQ: retrieve.move,
             commands.C_GET_RQ: retrieve.get,
         },
-        begin_store=store.begin,
         rates=Rates(),
         stopping=threading.Event(),
     )

@@ -1,22 +1,51 @@
-"""C-ECHO and C-STORE (PS3.4 annexes A and B).
+"""C-ECHO and C-STORE (PS3.4 annexes A and B), for either kind of association.
 
-A C-STORE's intake begins with its command, in the upper layer's thread, which feeds it the dataset as it
-comes; this is also where a peer over its rate has to wait, so that it is TCP that slows it down. It is
-finished here, in the reactor's thread: the answer 0000 leaves only after `Intake.finish` has returned.
+A C-STORE's intake begins with its command, and takes the dataset as it comes; this is also where a peer
+over its rate has to wait, so that it is TCP that slows it down. When the dataset has come to its end it is
+finished: the answer 0000 leaves only after `Intake.finish` has returned.
 """
 
-from node.dimse.association import Served
+from typing import TYPE_CHECKING, Protocol
+
 from node.dimse.messages import Message
 from node.dimse.status import SUCCESS, Service, status_of
 from node.domain.errors import Reason, Refusal
+from node.domain.model import Actor
+
+if TYPE_CHECKING:
+    from node.dimse.association import Edge
+    from node.dimse.gate import Caller
 
 
-def echo(association: Served, message: Message) -> None:
+class Storer(Protocol):
+    """An association with somebody who stores."""
+
+    edge: "Edge"
+    caller: "Caller"
+
+    @property
+    def actor(self) -> Actor:
+        """The peer, for policy and audit."""
+
+    def syntax(self, context_id: int) -> str:
+        """The transfer syntax that a context was accepted with."""
+
+    def abstract_syntax(self, context_id: int) -> str:
+        """The SOP class that a context was accepted for."""
+
+    def reply(self, message: Message, status: int, comment: str = "") -> None:
+        """Answer a request. ConnectionLost."""
+
+    def audit_refusal(self, action: str, error: Exception) -> None:
+        """Leave an audit event of a request that was refused before any service could."""
+
+
+def echo(association: Storer, message: Message) -> None:
     """Answer a C-ECHO."""
     association.reply(message, SUCCESS)
 
 
-def begin(association: Served, message: Message) -> None:
+def begin(association: Storer, message: Message) -> None:
     """Give a C-STORE request its intake, or the refusal that `store` answers with."""
     edge, entity, command = association.edge, association.caller.entity, message.command
     rate = entity.max_instances_per_second or edge.settings.dicom.max_instances_per_second
@@ -38,7 +67,7 @@ def begin(association: Served, message: Message) -> None:
         message.error = error
 
 
-def store(association: Served, message: Message) -> None:
+def store(association: Storer, message: Message) -> None:
     """Finish an instance and acknowledge it, or say why not."""
     try:
         if message.error is not None:
