@@ -57,11 +57,18 @@ class Archive:
 
 
 def start_archive(
-    data: Path, *, arguments: tuple[str, ...] = ("--demo",), environment: dict[str, str] | None = None
+    data: Path,
+    *,
+    arguments: tuple[str, ...] = ("--demo",),
+    environment: dict[str, str] | None = None,
+    ports: tuple[int, int] | None = None,
 ) -> Archive:
-    """Start `stele serve` on `data` and wait until it is ready; AssertionError with its log if not."""
+    """Start `stele serve` on `data` and wait until it is ready; AssertionError with its log if not.
+
+    `ports`: of DICOM and HTTP; free ones if not given.
+    """
     data.mkdir(parents=True, exist_ok=True)
-    dicom_port, http_port = free_port(), free_port()
+    dicom_port, http_port = ports or (free_port(), free_port())
     command = [sys.executable, "-m", "node.cli", "serve", "--data", str(data)]
     command += ["--dicom-port", str(dicom_port), "--http-port", str(http_port), *arguments]
     with (data / "log").open("ab") as log:
