@@ -17,6 +17,7 @@ from node.web.health import Live, Metrics, Ready
 from node.web.observe import Gate, Observed
 from node.web.pages import Front, Login, Viewer
 from node.web.qido import Qido
+from node.web.refused import RefusedRequests
 from node.web.stow import Stow
 from node.web.wado import Instances
 from node.web.wado_frames import Bulk, Frames
@@ -66,7 +67,7 @@ def create_app(settings: Settings, archive: Archive, *, with_dimse: bool) -> Cal
     app.add_middleware([_Routes(), Authentication(archive.access, demo=settings.demo)])
     app.req_options.strip_url_path_trailing_slash = False
     app.req_options.auto_parse_qs_csv = False
-    status.install(app)
+    status.Errors(RefusedRequests(archive.catalog.audits).note).install(app)
     _dicomweb(app, settings, archive)
     app.add_route("/health/live", Live())
     app.add_route("/health/ready", Ready(archive, settings.dicom if with_dimse else None))

@@ -5,6 +5,7 @@ number, nothing else. What is no `Refusal` is a fault of ours: 500 "internal", l
 """
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import falcon
@@ -80,45 +81,61 @@ def problem(status: int, reason: str, comment: str, request_id: str) -> bytes:
     return json.dumps(about).encode()
 
 
-def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
-    """Let the app answer every exception by these tables."""
-    app.add_error_handler(Exception, _on_fault)
-    app.add_error_handler(falcon.HTTPError, _on_http_error)
-    app.add_error_handler(Refusal, _on_refusal)
-    app.add_error_handler(TimeoutError, _on_timeout)
+Refused = Callable[[falcon.Request, str, str, dict[str, Any]], None]
 
 
-def _on_refusal(req: falcon.Request, resp: falcon.Response, refusal: Refusal, _params: Any) -> None:
-    metrics.REFUSALS.labels("http", refusal.reason.value).inc()
-    status = HTTP_STATUS[refusal.reason]
-    if refusal.reason is Reason.CORRUPT:
-        log.error("stored bytes fail their digest", route=req.uri_template)
-    if status == 401:
-        resp.set_header("WWW-Authenticate", 'Bearer realm="stele"')
-    if status in (429, 503):
-        resp.set_header("Retry-After", str(RETRY_AFTER_SECONDS))
-    _answer(req, resp, status, refusal.reason.value, refusal.comment)
+class Errors:
+    """Answers every exception by these tables. `refused` is told, with reason, comment and the address's
+    parameters, of requests that are refused for who makes them (401 and 403)."""
 
+    def __init__(self, refused: Refused) -> None:
+        self._refused = refused
 
-def _on_http_error(req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, _params: Any) -> None:
-    if error.headers:
-        resp.set_headers(error.headers)
-    title = error.title or falcon.http_status_to_code(error.status)
-    # falcon's own descriptions may quote the request
-    comment = error.description or "" if isinstance(error, Problem) else ""
-    _answer(req, resp, error.status_code, str(title), comment)
+    def install(self, app: falcon.App[falcon.Request, falcon.Response]) -> None:
+        """Let the app answer so."""
+        app.add_error_handler(Exception, self._on_fault)
+        app.add_error_handler(falcon.HTTPError, self._on_http_error)
+        app.add_error_handler(Refusal, self._on_refusal)
+        app.add_error_handler(TimeoutError, self._on_timeout)
 
+    def _on_refusal(
+        self, req: falcon.Request, resp: falcon.Response, refusal: Refusal, params: dict[str, Any]
+    ) -> None:
+        metrics.REFUSALS.labels("http", refusal.reason.value).inc()
+        status = HTTP_STATUS[refusal.reason]
+        if refusal.reason is Reason.CORRUPT:
+            log.error("stored bytes fail their digest", route=req.uri_template)
+        if status == 401:
+            resp.set_header("WWW-Authenticate", 'Bearer realm="stele"')
+        if status in (429, 503):
+            resp.set_header("Retry-After", str(RETRY_AFTER_SECONDS))
+        if status in (401, 403):
+            self._refused(req, refusal.reason.value, refusal.comment, params)
+        _answer(req, resp, status, refusal.reason.value, refusal.comment)
 
-def _on_timeout(req: falcon.Request, resp: falcon.Response, _error: TimeoutError, _params: Any) -> None:
-    """The request's body did not come in time (`node.web.worker` sets the limits)."""
-    resp.set_header("Connection", "close")
-    _answer(req, resp, 408, "request_timeout", "")
+    def _on_http_error(
+        self, req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, params: dict[str, Any]
+    ) -> None:
+        if error.headers:
+            resp.set_headers(error.headers)
+        title = str(error.title or falcon.http_status_to_code(error.status))
+        # falcon's own descriptions may quote the request
+        comment = error.description or "" if isinstance(error, Problem) else ""
+        if error.status_code == 403:
+            self._refused(req, title, comment, params)
+        _answer(req, resp, error.status_code, title, comment)
 
+    @staticmethod
+    def _on_timeout(req: falcon.Request, resp: falcon.Response, _error: TimeoutError, _params: Any) -> None:
+        """The request's body did not come in time (`node.web.worker` sets the limits)."""
+        resp.set_header("Connection", "close")
+        _answer(req, resp, 408, "request_timeout", "")
 
-def _on_fault(req: falcon.Request, resp: falcon.Response, error: Exception, _params: Any) -> None:
-    log.error("fault while answering", route=req.uri_template, method=req.method, **place_of(error))
-    metrics.REFUSALS.labels("http", INTERNAL).inc()
-    _answer(req, resp, 500, INTERNAL, "")
+    @staticmethod
+    def _on_fault(req: falcon.Request, resp: falcon.Response, error: Exception, _params: Any) -> None:
+        log.error("fault while answering", route=req.uri_template, method=req.method, **place_of(error))
+        metrics.REFUSALS.labels("http", INTERNAL).inc()
+        _answer(req, resp, 500, INTERNAL, "")
 
 
 def _answer(req: falcon.Request, resp: falcon.Response, status: int, reason: str, comment: str) -> None:

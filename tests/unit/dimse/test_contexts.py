@@ -3,7 +3,7 @@
 from pynetdicom.presentation import AllStoragePresentationContexts, build_context
 
 from node.dimse import contexts
-from node.dimse.limits import Bucket, Rates, Seats, Sparingly
+from node.dimse.limits import Rates, Seats
 from node.dimse.status import Service, status_of
 from node.domain import syntaxes
 from node.domain.errors import Reason, Refusal
@@ -77,15 +77,3 @@ def test_a_rate_delays() -> None:
     assert 0.5 < waits[-1] <= 1.0
     assert rates.wait_seconds("B", 10) == 0
     assert rates.wait_seconds("A", 0) == 0
-
-
-def test_a_flood_is_audited_sparingly() -> None:
-    sparingly = Sparingly()
-    assert sum(sparingly.allows("192.0.2.1") for _ in range(1000)) < 20
-    assert sparingly.allows("192.0.2.2")
-
-
-def test_a_bucket_never_saves_more_than_its_burst() -> None:
-    bucket = Bucket(1000, 2)
-    bucket._at -= 3600
-    assert [bucket.take() for _ in range(3)] == [True, True, False]
