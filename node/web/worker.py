@@ -193,6 +193,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]
                         pass
                     listener.close()
 
+    def is_parent_alive(self) -> bool:
+        """Without its master a worker stops as it does when told to: the port is the next master's."""
+        living: bool = super().is_parent_alive()
+        self.alive = self.alive and living
+        return living
+
     def accept(self, listener: Any) -> bool:
         """Take a connection, if one is there, and wait for its first request's head."""
         try:
