@@ -61,14 +61,15 @@ def prefix(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, 
 class Part10Reader:
     """Separates the dataset out of a file that arrives in chunks.
 
-    The preamble's content is dropped unseen: it may be a program (CVE-2019-11687). The meta information
-    ends where its group length says, unless an element of group 0002 follows there (writers get it
-    wrong); without a group length it ends before the first element of another group. `meta` is None
-    until it is complete.
+    The preamble's content is dropped: it may be a program (CVE-2019-11687). `has_preamble` says whether
+    there was any. The meta information ends where its group length says, unless an element of group 0002
+    follows there (writers get it wrong); without a group length it ends before the first element of
+    another group. `meta` is None until it is complete.
     """
 
     def __init__(self) -> None:
         self.meta: Meta | None = None
+        self.has_preamble = False
         self._buffer = bytearray()
         self._values: dict[int, str] = {}
         self._pos = 0  # where the next element of group 0002 would begin; 0 before the prefix is seen
@@ -113,6 +114,7 @@ class Part10Reader:
                 return False
             if buffer[_MAGIC_AT : _MAGIC_AT + 4] != b"DICM":
                 raise Refusal(Reason.NOT_UNDERSTOOD, "no DICM after the preamble")
+            self.has_preamble = any(buffer[:_MAGIC_AT])
             self._pos = _MAGIC_AT + 4
         while True:
             pos = self._pos

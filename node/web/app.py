@@ -30,7 +30,8 @@ WAIT_SECONDS = 10.0
 
 
 class _Routes:
-    """Falcon middleware: no address leads upwards; tells the observer which route answers."""
+    """Falcon middleware: no address leads upwards, no content is guessed at; tells the observer which route
+    answers."""
 
     def process_request(self, req: falcon.Request, _resp: Any) -> None:
         """Before anything is looked up, or anybody."""
@@ -40,6 +41,12 @@ class _Routes:
     def process_resource(self, req: falcon.Request, _resp: Any, _resource: Any, _params: Any) -> None:
         """Once the route is known."""
         req.env["stele.route"] = req.uri_template
+
+    def process_response(
+        self, _req: falcon.Request, resp: falcon.Response, _resource: Any, _succeeded: bool
+    ) -> None:
+        """No answer is to be taken for a page because of what a dataset in it looks like."""
+        resp.set_header("X-Content-Type-Options", "nosniff")
 
 
 class _Studies:
