@@ -25,8 +25,10 @@ from node.services.collect import Collect
 from node.services.ingest import Ingest
 from node.services.metadata import Metadata
 from node.services.objects import Objects
+from node.services.orphans import Orphans
 from node.services.rebuild import Rebuild
 from node.services.remove import Remove
+from node.services.restore import Restore
 from node.services.retrieve import Retrieve
 from node.services.search import Search
 
@@ -89,7 +91,7 @@ def build(settings: Settings) -> Archive:
         ),
         retrieve=Retrieve(objects, catalog.instances, catalog.audits, codecs),
         metadata=Metadata(catalog.instances),
-        remove=Remove(catalog.instances),
+        remove=Remove(catalog.instances, catalog.surplus, objects),
         access=Access(catalog.accounts, catalog.audits, Argon2Passwords(), settings.http.session_seconds),
         policy=EntityPolicy(catalog.entities, any_calling_ae=settings.dicom.any_calling_ae),
         objects=objects,
@@ -113,21 +115,44 @@ def open_peers(calling: str) -> SocketPeers:
     return SocketPeers(calling)
 
 
+def build_restore(archive: Archive) -> Restore:
+    """What tells damaged objects and replaces them."""
+    catalog = archive.catalog
+    return Restore(archive.objects, catalog.instances, catalog.repairs, archive.ingest.limits)
+
+
+def build_orphans(archive: Archive) -> Orphans:
+    """What decides on objects without a row."""
+    return Orphans(archive.objects, archive.catalog, archive.ingest, build_restore(archive))
+
+
 def build_check(settings: Settings, archive: Archive) -> Check:
     """The comparison of catalog and objects."""
-    catalog = archive.catalog
-    return Check(archive.objects, catalog.instances, catalog.audits, settings.intake.grace_seconds)
+    return Check(
+        archive.objects,
+        archive.catalog,
+        archive.ingest,
+        build_restore(archive),
+        build_orphans(archive),
+        settings.intake.grace_seconds,
+    )
 
 
 def build_rebuild(archive: Archive) -> Rebuild:
     """The catalog's restoration from the objects."""
-    return Rebuild(archive.objects, archive.catalog.instances, archive.ingest)
+    return Rebuild(build_orphans(archive))
 
 
 def run_workers(settings: Settings, archive: Archive, holder: str, stop: threading.Event) -> None:
     """The worker process's work until `stop` is set."""
     catalog = archive.catalog
-    collect = Collect(archive.objects, catalog.instances, catalog.surplus, settings.intake.grace_seconds)
+    collect = Collect(
+        archive.objects,
+        catalog.instances,
+        catalog.surplus,
+        build_orphans(archive),
+        settings.intake.grace_seconds,
+    )
 
     def seal() -> int:
         sealed = catalog.audits.seal()
@@ -136,15 +161,11 @@ def run_workers(settings: Settings, archive: Archive, holder: str, stop: threadi
         metrics.AUDIT_UNSEALED_SECONDS.set(age_seconds)
         return sealed
 
-    def orphans() -> int:
-        collect.orphans()
-        return 0  # the whole store was gone through: rest before the next round
-
     all_workers = [
         workers.Worker("seal", seal, rest_seconds=1.0),
         workers.Worker("settle", lambda: archive.metadata.settle(settings.intake.quiet_seconds, 20), 2.0),
         workers.Worker("surplus", collect.surplus, rest_seconds=5.0),
-        workers.Worker("orphans", orphans, rest_seconds=3600.0),
+        workers.Worker("orphans", collect.orphans, rest_seconds=3600.0),
     ]
     workers.run(all_workers, archive.leases, holder, stop)
 

@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -20,6 +21,7 @@ from node.config import Settings, WrongSettings, describe, load
 from node.domain.errors import Refusal
 from node.domain.model import Actor, ApplicationEntity, AuditEvent, Role
 from node.services.archive import Archive
+from node.services.check import Finding
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -183,33 +185,51 @@ def check(
     config: Config = None,
     data: Data = None,
     quick: Annotated[bool, typer.Option("--quick", help="look at lengths, do not read bytes")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="mend what a copy exists for")] = False,
+    folders: Annotated[
+        list[Path] | None,
+        typer.Option("--from", exists=True, file_okay=False, help="files that may be copies; repeat"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
 ) -> None:
-    """Compare catalog and objects, and walk the audit chain. Exit status 1 if anything is wrong."""
-    findings = 0
+    """Compare catalog and objects, and walk the audit chain. Exit status 1 if anything is wrong (with
+    --repair: if anything stays wrong)."""
+    if folders and not repair:
+        _fail("--from: only together with --repair", code=2)
+    wrong = mended = 0
     with _archive(config, data) as (settings, archive):
-        for finding in bootstrap.build_check(settings, archive).run(read_bytes=not quick):
-            findings += 1
-            line = {"kind": finding.kind, "name": finding.name}
-            text = json.dumps(line) if as_json else f"{finding.kind}: {finding.name}"
+        findings = bootstrap.build_check(settings, archive).run(
+            read_bytes=not quick, mend=_operator() if repair else None, folders=tuple(folders or ())
+        )
+        for finding in findings:
+            wrong += not finding.mended
+            mended += finding.mended
+            text = json.dumps(asdict(finding)) if as_json else _line(finding)
             out.print(text, highlight=False, markup=False, soft_wrap=True)
-    if findings:
-        raise SystemExit(1)
     if not as_json:
-        out.print("catalog, objects and audit trail agree")
+        agree = "catalog, objects and audit trail agree"
+        out.print(f"{wrong} wrong, {mended} mended" if wrong or mended else agree, highlight=False)
+    if wrong:
+        raise SystemExit(1)
+
+
+def _line(finding: Finding) -> str:
+    notes = [note for note in (finding.detail, "mended" if finding.mended else "") if note]
+    return f"{finding.kind}: {finding.name}" + (f" ({', '.join(notes)})" if notes else "")
 
 
 @app.command()
 def rebuild(config: Config = None, data: Data = None) -> None:
     """Make the catalog's rows anew from the objects alone."""
+    fine = ("stored", "duplicate", "deleted")
     counts: dict[str, int] = {}
     with _archive(config, data) as (_, archive), out.status("reading objects"):
-        for rebuilt in bootstrap.build_rebuild(archive).run():
+        for rebuilt in bootstrap.build_rebuild(archive).run(_operator()):
             counts[rebuilt.result] = counts.get(rebuilt.result, 0) + 1
-            if rebuilt.result not in ("stored", "duplicate"):
+            if rebuilt.result not in fine:
                 err.print(f"{rebuilt.result}: object {rebuilt.name}", highlight=False, soft_wrap=True)
     out.print(", ".join(f"{count} {result}" for result, count in counts.items()) or "nothing to rebuild")
-    if set(counts) - {"stored", "duplicate"}:
+    if set(counts) - set(fine):
         raise SystemExit(1)
 
 

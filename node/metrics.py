@@ -39,6 +39,12 @@ WORKER_STEP_SECONDS = Histogram(
 )
 WORKER_ITEMS = Counter("stele_worker_items_total", "What background workers got done", ["worker"])
 WORKER_FAILURES = Counter("stele_worker_failures_total", "Steps that raised", ["worker"])
+ORPHANS = Counter("stele_orphans_total", "Objects without a row that were settled, by fate", ["fate"])
+ORPHANS_KEPT = Gauge(
+    "stele_orphans_kept",
+    "Objects without a row that the last round could not settle: see `stele check`",
+    multiprocess_mode="mostrecent",
+)
 AUDIT_UNSEALED = Gauge(
     "stele_audit_unsealed_events", "Audit events not sealed yet", multiprocess_mode="mostrecent"
 )

@@ -17,6 +17,7 @@ from node.domain.model import (
     AuditEvent,
     InstanceRecord,
     Lease,
+    Level,
     Role,
     Scope,
     StoredInstance,
@@ -133,6 +134,35 @@ class Instances(Protocol):
         """Series UIDs without current prepared metadata that have been quiet for so long."""
 
 
+class Repairs(Protocol):
+    """What is asked of the catalog about damage, and how its own rows are mended (`stele check`)."""
+
+    def misplaced(self) -> Iterator[tuple[StoredObject, bytes]]:
+        """Instances whose rows do not hang below a series and the study of that series, as (object,
+        packed header), streamed. Searches miss them or count them in the wrong study."""
+
+    def place(self, record: InstanceRecord, event: AuditEvent) -> None:
+        """Hang an instance's row below its record's series and study, made if missing, and write the
+        event, in one transaction. Refusal(NOT_FOUND) without the row, MISMATCH if the series exists in
+        another study."""
+
+    def hollow(self, level: Level) -> list[tuple[int, str]]:
+        """Patients, studies or series with nothing below them, as (key, name); the name is the UID, a
+        patient's its key."""
+
+    def drop_hollow(self, level: Level, key: int, event: AuditEvent) -> bool:
+        """Remove such a row if there is still nothing below it; the event in the same transaction."""
+
+    def source_of(self, sop_instance_uid: str) -> str:
+        """The AE title or account that an instance came from. Refusal(NOT_FOUND)."""
+
+    def deleted_since(self, record: InstanceRecord, age_seconds: float) -> bool:
+        """Whether the audit trail has a deletion of the record's instance in the last `age_seconds`."""
+
+    def rebuilt_since(self, record: InstanceRecord, age_seconds: float) -> bool:
+        """Whether it has the instance made anew from an object in the last `age_seconds`."""
+
+
 class Searches(Protocol):
     """The catalog's queries."""
 
@@ -208,6 +238,9 @@ class Surplus(Protocol):
     def done(self, names: Sequence[str]) -> None:
         """These objects are gone from the store."""
 
+    def among(self, names: Sequence[str]) -> set[str]:
+        """Those of `names` that are handed over and not done."""
+
 
 class Leases(Protocol):
     """Who does a periodic job now."""
@@ -245,6 +278,10 @@ class Catalog(Protocol):
     @property
     def surplus(self) -> Surplus:
         """See `Surplus`."""
+
+    @property
+    def repairs(self) -> Repairs:
+        """See `Repairs`."""
 
     def check(self) -> None:
         """Return if the catalog takes writes now; otherwise raise the Refusal."""

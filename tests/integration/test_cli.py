@@ -227,12 +227,30 @@ def test_check_finds_each_damage_and_rebuild_makes_an_equal_catalog(tmp_path: Pa
     orphan = orphan_of(data, objects[sorted(objects)[2]])
     checked = stele("check", "--data", data, environment=GRACE)
     assert checked.returncode == 1
-    assert sorted(checked.stdout.splitlines()) == sorted(
-        [f"missing: {missing}", f"corrupt: {corrupt}", f"orphan: {orphan}"]
-    )
+    damage = [f"missing: {missing}", f"corrupt: {corrupt}", f"orphan: {orphan} (spare)"]
+    assert sorted(checked.stdout.splitlines()) == sorted([*damage, "3 wrong, 0 mended"])
     as_json = stele("check", "--data", data, "--json", "--quick", environment=GRACE)
     assert as_json.returncode == 1
     assert [json.loads(line)["kind"] for line in as_json.stdout.splitlines()] == ["missing", "orphan"]
+
+    misused = stele("check", "--data", data, "--from", images)
+    assert (misused.returncode, "--from: only together with --repair" in misused.stderr) == (2, True)
+    repaired = stele("check", "--data", data, "--repair", environment=GRACE)
+    assert repaired.returncode == 1
+    assert sorted(repaired.stdout.splitlines()) == sorted(
+        [*damage[:2], f"orphan: {orphan} (spare, mended)", "2 wrong, 1 mended"]
+    )
+    from_files = stele("check", "--data", data, "--repair", "--from", images, "--json", environment=GRACE)
+    assert from_files.returncode == 0, from_files.stdout
+    assert {
+        (line["name"], line["kind"], line["mended"])
+        for line in map(json.loads, from_files.stdout.splitlines())
+    } == {
+        (missing, "missing", True),
+        (corrupt, "corrupt", True),
+    }
+    again = stele("check", "--data", data, environment=GRACE)
+    assert (again.returncode, again.stdout.strip()) == (0, "catalog, objects and audit trail agree")
 
 
 OBJECTS = "SELECT sop_instance_uid, object_name FROM instances"

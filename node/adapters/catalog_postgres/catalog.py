@@ -8,6 +8,7 @@ from node.adapters.catalog_postgres.leases import PostgresLeases
 from node.adapters.catalog_postgres.migrate import require_schema
 from node.adapters.catalog_postgres.people import PostgresAccounts, PostgresEntities
 from node.adapters.catalog_postgres.pool import Pool
+from node.adapters.catalog_postgres.repairs import PostgresRepairs
 from node.adapters.catalog_postgres.searches import PostgresSearches
 from node.adapters.catalog_postgres.surplus import PostgresSurplus
 from node.domain.errors import Reason, Refusal
@@ -43,6 +44,7 @@ class PostgresCatalog:
         self.accounts = PostgresAccounts(self.pool)
         self.entities = PostgresEntities(self.pool)
         self.surplus = PostgresSurplus(self.pool)
+        self.repairs = PostgresRepairs(self.pool)
         self.leases = PostgresLeases(self.pool)
 
     def check(self) -> None:

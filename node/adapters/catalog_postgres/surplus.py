@@ -23,3 +23,11 @@ class PostgresSurplus:
         """These objects are gone from the store."""
         with self._pool.transaction() as connection:
             connection.execute("DELETE FROM surplus WHERE object_name = ANY (%s)", (list(names),))
+
+    def among(self, names: Sequence[str]) -> set[str]:
+        """Those of `names` that are handed over and not done."""
+        with self._pool.connection() as connection:
+            rows = connection.execute(
+                "SELECT object_name FROM surplus WHERE object_name = ANY (%s)", (list(names),)
+            ).fetchall()
+        return {str(row[0]) for row in rows}
