@@ -6,7 +6,7 @@ the adapter's configuration, and raises `Refusal` (UNAVAILABLE, STORE_FULL, CORR
 the outside says no.
 """
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from node.domain.model import (
@@ -356,8 +356,10 @@ class Delivery(Protocol):
         transfer_syntax_uid: str,
         dataset: Iterable[bytes],
         originator: tuple[str, int] | None = None,
+        meanwhile: Callable[[], None] | None = None,
     ) -> Answer:
         """C-STORE the encoded dataset, which comes in pieces of any size; returns what the peer answers.
+        `meanwhile` is called once all has been sent, before the answer is waited for.
 
         Refusal(UNAVAILABLE) if the association is lost. It is lost, too, if `dataset` raises (which goes
         on to the caller): what has begun cannot be taken back otherwise. `accepts` says () from then on.

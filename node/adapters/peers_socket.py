@@ -14,7 +14,7 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -139,6 +139,7 @@ class SocketDelivery:
         transfer_syntax_uid: str,
         dataset: Iterable[bytes],
         originator: tuple[str, int] | None = None,
+        meanwhile: Callable[[], None] | None = None,
     ) -> Answer:
         """C-STORE the encoded dataset; returns what the peer answers."""
         wire = self._wire
@@ -150,6 +151,8 @@ class SocketDelivery:
         try:
             for buffers in pdata.gathered(context_id, command, dataset, self._size):
                 wire.write(buffers, self._answer_seconds)
+            if meanwhile is not None:
+                meanwhile()
             return self._answer(wire)
         except _Lost as error:
             self._abort()

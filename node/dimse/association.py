@@ -157,9 +157,15 @@ class Served(Association):
         self.messages.send(message.context_id, answer, (dataset,) if dataset is not None else ())
 
     def store_at_peer(
-        self, context_id: int, class_uid: str, instance_uid: str, dataset: Iterable[bytes]
+        self,
+        context_id: int,
+        class_uid: str,
+        instance_uid: str,
+        dataset: Iterable[bytes],
+        meanwhile: Callable[[], None],
     ) -> int:
-        """A C-STORE sub-operation on this association; returns the peer's status. ConnectionLost."""
+        """A C-STORE sub-operation on this association; returns the peer's status. `meanwhile` is called when
+        the dataset has left. ConnectionLost."""
         number = self._next_message_id
         self._next_message_id = number % 65535 + 1
         request = Command(
@@ -171,6 +177,7 @@ class Served(Association):
             instance_uid=instance_uid,
         )
         self.messages.send(context_id, request, dataset)
+        meanwhile()
         deadline = time.monotonic() + self.edge.settings.dicom.message_seconds
         while time.monotonic() < deadline and self.dul.is_alive() and not self.acse.is_aborted():
             answer = self.messages.next(SLICE_SECONDS)

@@ -161,8 +161,11 @@ def _send_to(
     instance: StoredInstance,
     syntax_uid: str,
     dataset: Iterable[bytes],
+    meanwhile: Callable[[], None],
 ) -> Answer:
-    return link.send(instance.sop_class_uid, instance.sop_instance_uid, syntax_uid, dataset, originator)
+    return link.send(
+        instance.sop_class_uid, instance.sop_instance_uid, syntax_uid, dataset, originator, meanwhile
+    )
 
 
 def _get(
@@ -173,12 +176,14 @@ def _get(
     def accepts(class_uid: str) -> list[str]:
         return [syntax for abstract, syntax in contexts if abstract == class_uid]
 
-    def send(instance: StoredInstance, syntax_uid: str, dataset: Iterable[bytes]) -> Answer:
+    def send(
+        instance: StoredInstance, syntax_uid: str, dataset: Iterable[bytes], meanwhile: Callable[[], None]
+    ) -> Answer:
         context_id = contexts[instance.sop_class_uid, syntax_uid]
         try:
             return Answer(
                 association.store_at_peer(
-                    context_id, instance.sop_class_uid, instance.sop_instance_uid, dataset
+                    context_id, instance.sop_class_uid, instance.sop_instance_uid, dataset, meanwhile
                 )
             )
         except Refusal as refusal:

@@ -4,13 +4,12 @@ The edge says which transfer syntaxes the peer takes and how one instance is sen
 which syntax it goes and what its outcome counts as. An instance that cannot be read, fails its digest or
 cannot be brought into a form that the peer takes is a failed sub-operation; the others go on.
 
-While one instance is being sent, the next one is read and checked by a second thread, so that disk and
-digest, network and peer work at the same time. No more than these two are held.
+When an instance has gone out, the next one is read and checked before the peer's answer is waited for: the
+peer works meanwhile. No more than these two are held.
 """
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import structlog
@@ -25,8 +24,9 @@ HOLD_BYTES = 32 << 20  # larger datasets are checked in a first reading and sent
 
 log = structlog.get_logger()
 
-# (instance, transfer syntax, encoded dataset in pieces, to be gone through again if need be) -> the answer
-Send = Callable[[StoredInstance, str, Iterable[bytes]], Answer]
+# (instance, transfer syntax, encoded dataset in pieces, to be gone through again if need be, what to do when
+# they have left) -> the peer's answer
+Send = Callable[[StoredInstance, str, Iterable[bytes], Callable[[], None]], Answer]
 
 
 @dataclass
@@ -73,32 +73,36 @@ class Deliver:
     ) -> Iterator[None]:
         """Send the instances in order, keeping `progress`; yields after each. What `send` raises and is
         no Refusal ends it."""
-        with ThreadPoolExecutor(1, thread_name_prefix="ahead") as ahead:
-            following: Future[_Ready | None] | None = None
-            for index, instance in enumerate(instances):
-                current, following = following, None
-                ready = current.result() if current is not None else self._ready(instance, accepts)
-                if index + 1 < len(instances):
-                    following = self._read_ahead(ahead, instances[index + 1], accepts)
-                answer = self._send_one(instance, ready, send) if ready is not None else None
-                if answer is None or not answer.stored:
-                    progress.fail((instance,))
+        read_ahead: list[_Ready | None] = []
+        for index, instance in enumerate(instances):
+            ready = read_ahead.pop() if read_ahead else self._ready(instance, accepts)
+            following = instances[index + 1 : index + 2]
+
+            def meanwhile(following: Sequence[StoredInstance] = following) -> None:
+                if not read_ahead:
+                    read_ahead.extend(self._read_ahead(following, accepts))
+
+            answer = self._send_one(instance, ready, send, meanwhile) if ready is not None else None
+            if answer is None or not answer.stored:
+                progress.fail((instance,))
+            else:
+                progress.remaining -= 1
+                if answer.warning:
+                    progress.warnings += 1
                 else:
-                    progress.remaining -= 1
-                    if answer.warning:
-                        progress.warnings += 1
-                    else:
-                        progress.completed += 1
-                yield
+                    progress.completed += 1
+            yield
 
     def _read_ahead(
-        self, ahead: ThreadPoolExecutor, instance: StoredInstance, accepts: Callable[[str], Sequence[str]]
-    ) -> "Future[_Ready | None] | None":
-        """Begin to read the next instance, unless it is large or must be transcoded."""
-        accepted = accepts(instance.sop_class_uid)
-        if instance.transfer_syntax_uid not in accepted or instance.stored.dataset_length > HOLD_BYTES:
-            return None
-        return ahead.submit(self._ready, instance, lambda _: accepted)
+        self, instances: Sequence[StoredInstance], accepts: Callable[[str], Sequence[str]]
+    ) -> list[_Ready | None]:
+        """The next instance, unless it is large or must be transcoded."""
+        return [
+            self._ready(instance, accepts)
+            for instance in instances
+            if instance.stored.dataset_length <= HOLD_BYTES
+            and instance.transfer_syntax_uid in accepts(instance.sop_class_uid)
+        ]
 
     def _ready(self, instance: StoredInstance, accepts: Callable[[str], Sequence[str]]) -> _Ready | None:
         """The instance in a syntax that the peer takes, None if there is none or its bytes are not right."""
@@ -112,11 +116,13 @@ class Deliver:
             self._refused(refusal)
             return None
 
-    def _send_one(self, instance: StoredInstance, ready: _Ready, send: Send) -> Answer | None:
+    def _send_one(
+        self, instance: StoredInstance, ready: _Ready, send: Send, meanwhile: Callable[[], None]
+    ) -> Answer | None:
         """What the peer says, None if it did not answer."""
         started = time.perf_counter()
         try:
-            answer = send(instance, ready.syntax_uid, ready.pieces)
+            answer = send(instance, ready.syntax_uid, ready.pieces, meanwhile)
         except Refusal as refusal:
             self._refused(refusal)
             return None

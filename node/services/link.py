@@ -71,8 +71,10 @@ class Link:
         transfer_syntax_uid: str,
         dataset: Iterable[bytes],
         originator: tuple[str, int] | None = None,
+        meanwhile: Callable[[], None] | None = None,
     ) -> Answer:
-        """C-STORE a dataset, which must give its pieces anew each time that it is gone through.
+        """C-STORE a dataset, which must give its pieces anew each time that it is gone through. `meanwhile`
+        is called while the peer works, each time.
 
         Refusal(UNAVAILABLE) if the association is lost over it time and again; what the dataset raises.
         """
@@ -82,7 +84,7 @@ class Link:
                 break
             try:
                 answer = delivery.send(
-                    sop_class_uid, sop_instance_uid, transfer_syntax_uid, dataset, originator
+                    sop_class_uid, sop_instance_uid, transfer_syntax_uid, dataset, originator, meanwhile
                 )
             except Refusal as refusal:
                 self._losses += 1

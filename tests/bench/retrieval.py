@@ -16,16 +16,21 @@ import statistics
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import requests
 
+from node.adapters.peers_socket import SocketPeers
 from node.dimse import command as commands
 from node.dimse import pdu
 from node.dimse.command import Command
+from node.domain.model import ApplicationEntity
+from node.services.send import send_folder
 from tests import corpus
 from tests.bench import servers
 from tests.bench.servers import Server
@@ -272,11 +277,14 @@ def move(server: Server, study_uid: str) -> Command:
 
 
 def loaded(server: Server, slices: int) -> str:
-    """Store a CT series by a pynetdicom SCU; its Study Instance UID."""
-    from tests.bench.__main__ import _send as send_images
-
+    """Store a CT series, in the syntax that is asked for later; its Study Instance UID."""
     study = corpus.Study(seed=4711)
-    send_images(server, corpus.ct_series(slices, study=study))
+    with tempfile.TemporaryDirectory() as folder:
+        corpus.write(corpus.ct_series(slices, study=study), Path(folder))
+        entity = ApplicationEntity(server.title, "127.0.0.1", server.port)
+        sent = send_folder(SocketPeers("LOADER"), entity, Path(folder), lambda *_: None)
+    if sent.sent != slices:
+        raise RuntimeError(f"{server.name} refuses {sent.failed[:1]}")
     return str(next(iter(corpus.ct_series(1, study=study))).StudyInstanceUID)
 
 
