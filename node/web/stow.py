@@ -16,15 +16,17 @@ from node.domain.errors import Reason, Refusal
 from node.domain.model import Actor, Attributes, AuditEvent, Role, StoredInstance
 from node.domain.uid import check_uid
 from node.services.archive import Archive
-from node.services.ingest import Intake, Outcome
+from node.services.ingest import Ingest, Intake, Outcome
 from node.services.metadata import DICOMWEB_PATH, instance_path
 from node.web import accept, body, dicom_xml, multipart, status
 from node.web.auth import demand
+from node.web.stow_audit import gathering
 from node.web.stow_json import MetadataRequest
 
 DICOM = "application/dicom"
 _HOPELESS = frozenset({Reason.UNAVAILABLE, Reason.STORE_FULL})
 _ANSWERS = (body.DICOM_JSON, body.JSON, dicom_xml.MEDIA_TYPE)
+PREAMBLE_REMOVED = "preamble_removed"  # outcome of a file that came with one (CVE-2019-11687)
 _ALLOWANCE_BYTES = 1 << 20  # for preamble and file meta information of a single file
 
 
@@ -58,8 +60,8 @@ class Report:
 class FileIntake:
     """One Part 10 file on its way in. Use as: `write` …, then `finish`; `abort` on every other way out."""
 
-    def __init__(self, archive: Archive, source: Actor, hopeless: Refusal | None) -> None:
-        self._archive = archive
+    def __init__(self, ingest: Ingest, source: Actor, hopeless: Refusal | None) -> None:
+        self._ingest = ingest
         self._source = source
         self._reader = part10.Part10Reader()
         self._intake: Intake | None = None
@@ -88,13 +90,17 @@ class FileIntake:
                 raise self._refusal
             meta = self._reader.finish()
             intake = self._intake or self._begin(meta)
-            return intake.finish(study_uid)
+            outcome = intake.finish(study_uid)
         except Refusal as refusal:
             if self._intake is None:
                 self._audit(refusal)
             return self._failed(refusal)
         finally:
             self.abort()
+        if self._reader.has_preamble:
+            detail = {"instance_uid": outcome.instance.sop_instance_uid}
+            self._ingest.audits.record(AuditEvent("store", self._source, PREAMBLE_REMOVED, (), detail))
+        return outcome
 
     def cut(self, refusal: Refusal) -> Failed:
         """The request broke off inside this file for a reason that its sender is told."""
@@ -108,7 +114,7 @@ class FileIntake:
             self._intake.abort()
 
     def _begin(self, meta: part10.Meta) -> Intake:
-        self._intake = self._archive.ingest.begin(
+        self._intake = self._ingest.begin(
             self._source,
             sop_class_uid=meta.sop_class_uid,
             sop_instance_uid=meta.sop_instance_uid,
@@ -128,11 +134,9 @@ class FileIntake:
     def _audit(self, refusal: Refusal) -> None:
         """The intake counts and audits its own refusals; this one never reached it."""
         metrics.INSTANCES.labels(self._source.protocol, refusal.reason.value).inc()
-        event = AuditEvent("store", self._source, refusal.reason.value, (), {"comment": refusal.comment})
-        try:
-            self._archive.catalog.audits.record(event)
-        except Refusal:
-            return  # the catalog is what fails
+        self._ingest.audits.record(
+            AuditEvent("store", self._source, refusal.reason.value, (), {"comment": refusal.comment})
+        )
 
 
 class Stow:
@@ -172,10 +176,11 @@ class Stow:
             events = self._parts(req, parameters.get("boundary", ""))
         else:
             raise status.Problem(415, "unsupported_media_type", "", {"Accept": f"{DICOM}, {body.DICOM_JSON}"})
-        if kind == DICOM:
-            report = self._store_files(events, source, study)
-        else:
-            report = self._store_metadata(events, source, study)
+        with gathering(self._archive.ingest) as ingest:
+            if kind == DICOM:
+                report = _store_files(ingest, events, source, study)
+            else:
+                report = _store_metadata(ingest, events, source, study)
         self._answer(req, resp, report, answer)
 
     def _parts(self, req: falcon.Request, boundary: str) -> Iterator[multipart.Event]:
@@ -183,48 +188,6 @@ class Stow:
         for data in body.chunks(req, self._max_request_bytes):
             yield from reader.feed(data)
         reader.finish()
-
-    def _store_files(self, events: Iterator[multipart.Event], source: Actor, study: str | None) -> Report:
-        report = Report()
-        file: FileIntake | None = None
-        try:
-            for event in events:
-                if isinstance(event, multipart.PartBegins):
-                    file = FileIntake(self._archive, source, _not_dicom(event) or report.hopeless)
-                elif file is None:
-                    continue
-                elif isinstance(event, multipart.PartData):
-                    file.write(event.data)
-                else:
-                    report.note(file.finish(study))
-                    file = None
-        except Refusal as refusal:  # of the message, not of an instance
-            if not report.stored:
-                raise
-            # What is stored stays stored, and its sender has to know.
-            report.note(Failed(refusal) if file is None else file.cut(refusal))
-        finally:
-            if file is not None:
-                file.abort()
-        return report
-
-    def _store_metadata(self, events: Iterator[multipart.Event], source: Actor, study: str | None) -> Report:
-        request = MetadataRequest(
-            max_metadata_bytes=self._archive.ingest.limits.max_header_bytes,
-            max_depth=self._archive.ingest.limits.max_depth,
-        )
-        report = Report()
-        with request:
-            request.read(events)
-            for encoded in request.instances():
-                file = FileIntake(self._archive, source, report.hopeless)
-                try:
-                    for piece in encoded:
-                        file.write(piece)
-                    report.note(file.finish(study))
-                finally:
-                    file.abort()
-        return report
 
     def _answer(self, req: falcon.Request, resp: falcon.Response, report: Report, media_type: str) -> None:
         if not report.stored and not report.failed:
@@ -240,6 +203,54 @@ class Stow:
             resp.data = dicom_xml.document(module)
         else:
             body.send_json(req, resp, module, media_type)
+
+
+def _store_files(
+    ingest: Ingest, events: Iterator[multipart.Event], source: Actor, study: str | None
+) -> Report:
+    report = Report()
+    file: FileIntake | None = None
+    try:
+        for event in events:
+            if isinstance(event, multipart.PartBegins):
+                file = FileIntake(ingest, source, _not_dicom(event) or report.hopeless)
+            elif file is None:
+                continue
+            elif isinstance(event, multipart.PartData):
+                file.write(event.data)
+            else:
+                report.note(file.finish(study))
+                file = None
+    except Refusal as refusal:  # of the message, not of an instance
+        if not report.stored:
+            raise
+        # What is stored stays stored, and its sender has to know.
+        report.note(Failed(refusal) if file is None else file.cut(refusal))
+    finally:
+        if file is not None:
+            file.abort()
+    return report
+
+
+def _store_metadata(
+    ingest: Ingest, events: Iterator[multipart.Event], source: Actor, study: str | None
+) -> Report:
+    request = MetadataRequest(
+        max_metadata_bytes=ingest.limits.max_header_bytes,
+        max_depth=ingest.limits.max_depth,
+    )
+    report = Report()
+    with request:
+        request.read(events)
+        for encoded in request.instances():
+            file = FileIntake(ingest, source, report.hopeless)
+            try:
+                for piece in encoded:
+                    file.write(piece)
+                report.note(file.finish(study))
+            finally:
+                file.abort()
+    return report
 
 
 def status_of(report: Report) -> int:

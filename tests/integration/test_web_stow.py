@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pydicom
 import pytest
 import requests
@@ -20,6 +21,8 @@ from dicomweb_client.api import DICOMwebClient
 from pydicom.data import get_testdata_file
 from pydicom.dataset import FileDataset
 
+from node import bootstrap
+from node.config import Settings
 from tests import corpus
 from tests.archive import Archive, running_archive
 from tests.support import wait_until
@@ -267,10 +270,51 @@ def test_ten_thousand_parts(archive: Archive) -> None:
             yield message([({"Content-Type": "text/plain"}, b"x")], end=b"")
         yield message([file(image)])
 
+    before = refusals_audited(archive)
     answer = post(archive, body())
     assert answer.status_code == 202
     assert len(items(answer, OTHERS)) == 10_000
     assert uids(answer) == [image.SOPInstanceUID]
+    (outcome, detail) = refusals_audited(archive)[len(before) :][0]
+    assert (outcome, detail["instances"]) == ("not_understood", 10_000)
+    assert len(refusals_audited(archive)) == len(before) + 1
+
+
+def test_one_event_tells_of_all_that_was_refused_for_a_reason(archive: Archive) -> None:
+    cut, foreign, stored = images(1030, 3)
+    before = refusals_audited(archive)
+    whole, other = corpus.encode(cut), images(1031)[0].StudyInstanceUID
+    parts = [({"Content-Type": DICOM}, whole[: -3 - number]) for number in range(3)]
+    answer = post(archive, message([*parts, file(foreign)]), study=other)
+    assert answer.status_code == 409
+    assert post(archive, message([file(stored)])).status_code == 200
+    told = dict(refusals_audited(archive)[len(before) :])
+    assert {reason: detail["instances"] for reason, detail in told.items()} == {
+        "not_understood": 3,
+        "mismatch": 1,
+    }
+    assert told["not_understood"]["instance_uids"] == [cut.SOPInstanceUID] * 3
+    assert told["not_understood"]["bytes"] > len(whole)
+    assert told["mismatch"]["instance_uids"] == [foreign.SOPInstanceUID]
+
+
+def test_a_message_that_breaks_off_leaves_the_events_of_its_parts(archive: Archive) -> None:
+    before = refusals_audited(archive)
+    body = message([({"Content-Type": DICOM}, b"nothing")] * 3, end=b"")  # the third one never ends
+    assert post(archive, body).status_code == 400
+    ((reason, detail),) = refusals_audited(archive)[len(before) :]
+    assert (reason, detail["instances"]) == ("not_understood", 2)
+
+
+def refusals_audited(archive: Archive) -> list[tuple[str, dict[str, Any]]]:
+    """(reason, detail) of the refused stores in the audit trail, oldest first."""
+    settings = bootstrap.resolved(bootstrap.run_file(Settings(data=archive.data)))
+    with psycopg.connect(settings.catalog.dsn) as connection:
+        found = connection.execute(
+            "SELECT outcome, detail FROM audit_events WHERE action = 'store' AND outcome <> 'success'"
+            " ORDER BY event_id"
+        )
+        return found.fetchall()
 
 
 def test_a_sender_that_goes_away_leaves_nothing(archive: Archive) -> None:
