@@ -143,16 +143,22 @@ def build_rebuild(archive: Archive) -> Rebuild:
     return Rebuild(build_orphans(archive))
 
 
-def run_workers(settings: Settings, archive: Archive, holder: str, stop: threading.Event) -> None:
-    """The worker process's work until `stop` is set."""
+def build_collect(settings: Settings, archive: Archive) -> Collect:
+    """What removes objects that no row needs."""
     catalog = archive.catalog
-    collect = Collect(
+    return Collect(
         archive.objects,
         catalog.instances,
         catalog.surplus,
         build_orphans(archive),
         settings.intake.grace_seconds,
     )
+
+
+def run_workers(settings: Settings, archive: Archive, holder: str, stop: threading.Event) -> None:
+    """The worker process's work until `stop` is set."""
+    catalog = archive.catalog
+    collect = build_collect(settings, archive)
 
     def seal() -> int:
         sealed = catalog.audits.seal()

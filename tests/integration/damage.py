@@ -16,7 +16,7 @@ from pydicom.dataset import FileDataset
 from node import bootstrap
 from node.config import Intake, Settings
 from node.domain.model import Actor, Role
-from node.domain.part10 import Part10Reader
+from node.domain.part10 import Part10Reader, prefix
 from node.services.archive import Archive
 from node.services.check import Finding
 from tests import corpus
@@ -48,6 +48,19 @@ class Damaged:
         intake.write(dataset)
         intake.finish()
         return meta.sop_instance_uid
+
+    def leave(self, image: FileDataset, sender: Actor = SENDER, *, hours: float = 0) -> str:
+        """Write an image's object and no row, as if a crash had come between the two; its name."""
+        reader = Part10Reader()
+        dataset = bytes(reader.feed(corpus.encode(image)))
+        meta = reader.finish()
+        writer = self.archive.objects.begin(
+            prefix(meta.sop_class_uid, meta.sop_instance_uid, meta.transfer_syntax_uid, sender.name)
+        )
+        writer.write(dataset)
+        name = writer.finish().name
+        self.age(name, hours)
+        return name
 
     def check(
         self, *, repair: bool = False, quick: bool = False, folders: tuple[Path, ...] = ()
@@ -93,7 +106,7 @@ class Damaged:
         past = time.time() - hours * 3600
         os.utime(self.file_of(name), (past, past))
 
-    def sql(self, statement: LiteralString, *values: Any) -> list[tuple[Any, ...]]:
+    def sql(self, statement: LiteralString | bytes, *values: Any) -> list[tuple[Any, ...]]:
         """Reach into the catalog."""
         with psycopg.connect(self.settings.catalog.dsn, autocommit=True) as connection:
             cursor = connection.execute(statement, values)

@@ -241,17 +241,10 @@ def test_a_refused_object_is_removed_and_a_rival_kept(node: Damaged, images: dic
     mine = node.name_of(uid)
     other = next(image for image in corpus.ct_series(4, 32) if image.SOPInstanceUID == uid)
     other.PatientComments = "other bytes"
-    # As if a crash had come between object and commit
-    node.sql("UPDATE instances SET sop_instance_uid = 'away' WHERE sop_instance_uid = %s", uid)
-    node.store(other)
-    left = node.name_of(uid)
-    node.sql("DELETE FROM instances WHERE sop_instance_uid = %s", uid)
-    node.sql("UPDATE instances SET sop_instance_uid = %s WHERE sop_instance_uid = 'away'", uid)
-    node.age(left, 2)
+    left = node.leave(other, hours=2)
     assert node.check() == [Finding("orphan", left, detail="refused")]
     # Had the row been made anew since, nobody could tell who was first.
-    node.sql("UPDATE instances SET sop_instance_uid = 'away' WHERE sop_instance_uid = %s", uid)
-    node.sql("DELETE FROM instances WHERE sop_instance_uid = 'away'")
+    node.sql("DELETE FROM instances WHERE sop_instance_uid = %s", uid)
     judged = bootstrap.build_orphans(node.archive).judge(mine, 3 * 3600)
     assert judged is not None
     bootstrap.build_orphans(node.archive).adopt(judged, OPERATOR)
