@@ -15,6 +15,7 @@ from node.dimse import command as commands
 from node.dimse import pdu, serve
 from node.dimse.command import Command
 from node.dimse.listener import Listener
+from node.domain.part10 import Part10Reader
 from node.services.archive import Archive
 from tests.support import free_port
 
@@ -163,6 +164,12 @@ class Peer:
         self.send(p_data(context_id, 2, held or b""))
         return self.read_command()
 
+    def release(self) -> None:
+        """Release the association as PS3.8 section 7.2 has it."""
+        self.send(b"\5\0\0\0\0\4\0\0\0\0")
+        assert self.read_pdu()[0] == pdu.RELEASE_RP
+        self.close()
+
     def close(self) -> None:
         """End the connection without a word."""
         self.socket.close()
@@ -178,3 +185,24 @@ class Peer:
                 break
             data += more
         return bytes(data)
+
+
+def echo(peer: Peer, context_id: int = 1) -> int | None:
+    """A C-ECHO's status."""
+    peer.send_command(context_id, Command(commands.C_ECHO_RQ, class_uid=VERIFICATION, message_id=7))
+    return peer.read_command().status
+
+
+def dataset_of(file: bytes) -> bytes:
+    """The dataset bytes of a Part 10 file."""
+    return bytes(Part10Reader().feed(file))
+
+
+def abort(reason: int) -> tuple[int, bytes]:
+    """An A-ABORT by the provider, as `Peer.read_pdu` gives it (PS3.8 table 9-26)."""
+    return pdu.ABORT, bytes((0, 0, 2, reason))
+
+
+def rejection(result: int, source: int, reason: int) -> tuple[int, bytes]:
+    """An A-ASSOCIATE-RJ, as `Peer.read_pdu` gives it (PS3.8 table 9-21)."""
+    return pdu.ASSOCIATE_RJ, bytes((0, result, source, reason))
