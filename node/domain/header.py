@@ -159,7 +159,7 @@ class HeaderReader:
             if len(buffer) < walk.need:
                 continue
             walk.advance()
-            if walk.skip or walk.region is not None or walk.padding:
+            if walk.skip or walk.region is not None:
                 # What was gathered beyond the cut came with this piece: it is taken again as such.
                 at -= len(buffer) - walk.pos
                 del buffer[walk.pos :]

@@ -140,7 +140,7 @@ class Walk:
             if not self._same(first, elements[tag]):
                 raise _refused(tag, offset, "occurs twice")
 
-    def pad(self, data: memoryview) -> int:
+    def pad(self, data: bytearray | memoryview) -> int:
         """Take what follows the last element; returns how many bytes. Refusal unless they are zeros."""
         if bytes(data) != bytes(len(data)):
             raise self._broken("more than zeros behind the last element")
@@ -275,6 +275,8 @@ class Walk:
         if not tag:
             if self._stack or not self.top:
                 self._disorder(tag, at.elements, pos)
+            self.pad(buffer[pos:])
+            del buffer[pos:]
             self.padding = True
             return False
         if tag >= _DELIMITERS:

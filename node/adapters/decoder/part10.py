@@ -112,6 +112,8 @@ class _Reader:
             raise refuse("sequences nested too deeply")
         dataset = Dataset()
         while offset < end:
+            if depth == 0 and dataset.elements and self.only_zeros(offset, end):
+                break  # what some writers leave behind the last element
             if delimited and self.tag(offset) == ITEM_END:
                 return dataset, offset + 8
             element, offset = self.element(offset, end, depth)
@@ -119,6 +121,9 @@ class _Reader:
         if delimited:
             raise refuse("item without its end")
         return dataset, offset
+
+    def only_zeros(self, offset: int, end: int) -> bool:
+        return not any(self.data[offset : offset + 8]) and not bytes(self.data[offset:end]).strip(b"\0")
 
     def element(self, start: int, end: int, depth: int) -> tuple[Element, int]:
         self.elements += 1

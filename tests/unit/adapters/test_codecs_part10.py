@@ -211,3 +211,14 @@ def test_swapping_reverses_each_number() -> None:
     assert swapped(b"\1\2\3\4", 4) == b"\4\3\2\1"
     with pytest.raises(Refusal):
         swapped(b"\1\2\3", 2)
+
+
+@pytest.mark.parametrize("name", ["CT_small.dcm", "MR_small_bigendian.dcm", "MR_small_RLE.dcm", "rtplan.dcm"])
+@pytest.mark.parametrize("count", [2, 7, 8, 4096])
+def test_zeros_behind_the_last_element_are_left_out(name: str, count: int) -> None:
+    data = bundled(name)
+    target = ts.IMPLICIT_LITTLE if name != "rtplan.dcm" else ts.EXPLICIT_LITTLE
+    assert converted(data + bytes(count), target) == converted(data, target)
+    with pytest.raises(Refusal) as refusal:
+        read(memoryview(data + bytes(count) + b"\1"), LIMIT)
+    assert refusal.value.reason is Reason.NOT_ACCEPTABLE
