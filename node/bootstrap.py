@@ -71,7 +71,9 @@ def build(settings: Settings) -> Archive:
     catalog = open_catalog(settings)
     blobs = open_blobs(settings)
     intake = settings.intake
-    objects = Objects(blobs, intake.budget_bytes, intake.spill_bytes)
+    # A file takes bytes as they come; for RADOS one operation is better than many.
+    spill_bytes = intake.spill_bytes if settings.objects.kind == "rados" else 0
+    objects = Objects(blobs, intake.budget_bytes, spill_bytes)
     limits = Limits(
         max_header_bytes=intake.max_header_bytes,
         max_depth=intake.max_depth,

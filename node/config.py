@@ -121,7 +121,7 @@ class Intake(Section):
     """Limits on what comes in."""
 
     budget_bytes: int = Field(256 << 20, ge=32 << 20, description="dataset bytes in memory, per process")
-    spill_bytes: int = Field(4 << 20, ge=1 << 16, description="larger objects go to the store in pieces")
+    spill_bytes: int = Field(4 << 20, ge=1 << 16, description="rados: larger objects go there in pieces")
     max_object_bytes: int = Field(8 << 30, ge=1 << 20, description="largest dataset")
     max_header_bytes: int = Field(32 << 20, ge=1 << 16, description="all but bulk data")
     max_depth: int = Field(32, ge=4, le=100, description="nesting of sequences")

@@ -31,6 +31,8 @@ from node.domain.query import Hit, Page, Query
 class BlobWriter(Protocol):
     """An object being written. Nothing is visible under its name until `commit` returns."""
 
+    name: str
+
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append bytes; the buffer may be reused after the call returns."""
 
@@ -44,11 +46,11 @@ class BlobWriter(Protocol):
 class Blobs(Protocol):
     """Immutable named byte strings with small attributes (at most 32 KiB in all).
 
-    Names are 32 lower-case hexadecimal digits, unique per attempt; a name is never written twice.
+    Names are 32 lower-case hexadecimal digits, given by the store and never twice: one for each attempt.
     """
 
-    def create(self, name: str) -> BlobWriter:
-        """Begin an object. `commit` raises FileExistsError if the name is taken by then."""
+    def create(self) -> BlobWriter:
+        """Begin an object, under a name that nothing else has or will have. Refusal(STORE_FULL) …"""
 
     def read(self, name: str, offset: int, length: int) -> bytes:
         """Exactly `length` bytes from `offset`. Refusal NOT_FOUND; CORRUPT if the object is shorter."""

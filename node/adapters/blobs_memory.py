@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from uuid import uuid4
 
 from node.adapters.blobs_common import checked_name, checked_range, pack
 from node.domain.errors import Reason, Refusal
@@ -25,9 +26,9 @@ class MemoryBlobs:
         self._lock = threading.Lock()
         self._objects: dict[str, _Object] = {}
 
-    def create(self, name: str) -> BlobWriter:
+    def create(self) -> BlobWriter:
         """Begin an object; see the port."""
-        return _MemoryWriter(self, checked_name(name))
+        return _MemoryWriter(self, uuid4().hex)
 
     def read(self, name: str, offset: int, length: int) -> bytes:
         """Exactly `length` bytes from `offset`; see the port."""
@@ -77,8 +78,6 @@ class MemoryBlobs:
 
     def _put(self, name: str, stored: _Object) -> None:
         with self._lock:
-            if name in self._objects:
-                raise FileExistsError(name)
             self._need(len(stored.data))
             self._objects[name] = stored
 
@@ -91,7 +90,7 @@ class MemoryBlobs:
 class _MemoryWriter:
     def __init__(self, store: MemoryBlobs, name: str) -> None:
         self._store = store
-        self._name = name
+        self.name = name
         self._data: bytearray | None = bytearray()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -104,7 +103,7 @@ class _MemoryWriter:
             raise ValueError("the writer is closed")
         pack(attributes)  # for its limit
         data, self._data = bytes(self._data), None
-        self._store._put(self._name, _Object(data, dict(attributes)))
+        self._store._put(self.name, _Object(data, dict(attributes)))
 
     def abort(self) -> None:
         self._data = None

@@ -25,6 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
+from uuid import uuid4
 
 from node.adapters.blobs_common import Health, checked_name, checked_range, is_name, pack, unpack
 from node.adapters.blobs_rados_pool import RadosPool
@@ -75,9 +76,12 @@ class RadosBlobs:
         self._probe_label = secrets.token_hex(8)
         self._probes = 0
 
-    def create(self, name: str) -> BlobWriter:
-        """Begin an object; see the port."""
-        return _RadosWriter(self._pool, checked_name(name), self._part_bytes)
+    def create(self) -> BlobWriter:
+        """Begin an object; see the port. The name is random; that nobody has it is seen when writing."""
+        return self._create(uuid4().hex)
+
+    def _create(self, name: str) -> BlobWriter:
+        return _RadosWriter(self._pool, name, self._part_bytes)
 
     def read(self, name: str, offset: int, length: int) -> bytes:
         """Exactly `length` bytes from `offset`; see the port. CORRUPT too if Ceph gives them up."""
@@ -196,7 +200,7 @@ class _Layout(NamedTuple):
 class _RadosWriter:
     def __init__(self, pool: RadosPool, name: str, part_bytes: int) -> None:
         self._pool = pool
-        self._name = name
+        self.name = name
         self._part_bytes = part_bytes
         self._buffer = bytearray()
         self._size = 0
@@ -227,8 +231,8 @@ class _RadosWriter:
         layout = _LAYOUT.pack(_MAGIC, self._size, self._part_bytes if self._parts else 0)
         try:
             if self._taken:
-                raise FileExistsError(self._name)
-            self._pool.create(self._name, bytes(self._buffer), {_ATTRIBUTE: layout + packed})
+                raise FileExistsError(self.name)
+            self._pool.create(self.name, bytes(self._buffer), {_ATTRIBUTE: layout + packed})
         except (FileExistsError, Refusal) as error:
             self._clear_up(error)
             raise
@@ -243,7 +247,7 @@ class _RadosWriter:
 
     def _flush(self) -> None:
         try:
-            self._pool.create(_part(self._name, self._parts), bytes(self._buffer), {})
+            self._pool.create(_part(self.name, self._parts), bytes(self._buffer), {})
             self._parts += 1
         except FileExistsError:
             self._taken = True
@@ -260,7 +264,7 @@ class _RadosWriter:
         if isinstance(error, Refusal) and error.reason is Reason.UNAVAILABLE:
             return
         try:
-            _remove_parts(self._pool, self._name, self._parts)
+            _remove_parts(self._pool, self.name, self._parts)
         except Refusal:
             pass
 

@@ -375,7 +375,7 @@ class EmbeddedPostgres:
         )
         if reaches.returncode != 0:
             capability = "-all,+dac_read_search"
-            # access(2), which the programs ask, minds capabilities of a user who is not root only with this bit.
+            # access(2), which the programs ask, minds another user's capabilities only with this bit.
             drop += ["--securebits=+no_setuid_fixup"]
             drop += [f"--inh-caps={capability}", f"--ambient-caps={capability}"]
         return [*drop, *whole]

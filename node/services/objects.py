@@ -16,7 +16,6 @@ import json
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from uuid import uuid4
 
 from node import metrics
 from node.domain.errors import Reason, Refusal
@@ -100,7 +99,6 @@ class ObjectWriter:
         self._budget = budget
         self._prefix = prefix
         self._spill_bytes = spill_bytes
-        self._name = uuid4().hex
         self._blob: BlobWriter | None = None
         self._held: list[bytes] = []
         self._held_bytes = 0
@@ -137,7 +135,7 @@ class ObjectWriter:
         except BaseException:
             self.abort()
             raise
-        return StoredObject(self._name, len(self._prefix), self._length, sha256)
+        return StoredObject(blob.name, len(self._prefix), self._length, sha256)
 
     def abort(self) -> None:
         """Leave nothing behind."""
@@ -163,7 +161,7 @@ class ObjectWriter:
     def _opened(self) -> BlobWriter:
         """The blob, with what was held written to it."""
         if self._blob is None:
-            self._blob = self._blobs.create(self._name)
+            self._blob = self._blobs.create()
             self._blob.write(b"".join((self._prefix, *self._held)))
             self._let_go()
         return self._blob

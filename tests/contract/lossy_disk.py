@@ -6,16 +6,17 @@ fsync. `after_power_cut` builds that tree in another folder.
 """
 
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from node.adapters.blobs_files import SystemCalls
+from node.adapters.blobs_files_writing import SystemCalls
 
 Inode = int
 
 
-class PowerCut(Exception):
-    """The lights went out before a system call."""
+class PowerCut(OSError):
+    """The lights went out before a system call, and before all that follow."""
 
 
 class LossyDisk(SystemCalls):
@@ -29,14 +30,17 @@ class LossyDisk(SystemCalls):
         self._drop = drop
         self.calls_left: int | None = None
         self._paths: dict[int, str] = {}  # open descriptors
+        self._book = threading.Lock()
         self.durable_bytes: dict[Inode, bytes] = {}
+        self.durable_modes: dict[Inode, int] = {}
         self.durable_names: dict[Inode, dict[str, Inode]] = {}  # of folders
 
     def _count(self) -> None:
-        if self.calls_left is not None:
-            if self.calls_left == 0:
-                raise PowerCut
-            self.calls_left -= 1
+        with self._book:
+            if self.calls_left is not None:
+                if self.calls_left == 0:
+                    raise PowerCut
+                self.calls_left -= 1
 
     def open(self, path: str, flags: int) -> int:
         self._count()
@@ -61,11 +65,13 @@ class LossyDisk(SystemCalls):
         if folder:
             self.durable_names[inode] = {entry.name: entry.inode() for entry in os.scandir(path)}
         else:
-            self.durable_bytes[inode] = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+            status = os.fstat(descriptor)
+            self.durable_bytes[inode] = os.pread(descriptor, status.st_size, 0)
+            self.durable_modes[inode] = status.st_mode & 0o777
 
-    def link(self, source: str, target: str) -> None:
+    def fchmod(self, descriptor: int, mode: int) -> None:
         self._count()
-        super().link(source, target)
+        super().fchmod(descriptor, mode)
 
     def unlink(self, path: str) -> None:
         self._count()
@@ -86,6 +92,7 @@ class LossyDisk(SystemCalls):
                 self._restore(inode, target / name, folders)
             else:
                 (target / name).write_bytes(self.durable_bytes.get(inode, b""))
+                (target / name).chmod(self.durable_modes.get(inode, 0o600))
 
 
 def _folders_below(ground: Path) -> set[Inode]:

@@ -51,12 +51,11 @@ def some_bytes(length: int, seed: int = 1) -> bytes:
     return random.Random(seed).randbytes(length)
 
 
-def store(blobs: Blobs, data: bytes, attributes: dict[str, bytes] | None = None, name: str = "") -> str:
-    name = name or new_name()
-    writer = blobs.create(name)
+def store(blobs: Blobs, data: bytes, attributes: dict[str, bytes] | None = None) -> str:
+    writer = blobs.create()
     writer.write(data)
     writer.commit(attributes or {})
-    return name
+    return writer.name
 
 
 def refused(reason: Reason) -> "pytest.RaisesExc[Refusal]":
@@ -86,8 +85,9 @@ def test_bytes_and_attributes_come_back(blobs: Blobs) -> None:
 
 
 def test_an_empty_object_is_an_object(blobs: Blobs) -> None:
-    name = new_name()
-    blobs.create(name).commit({"a": b"b"})
+    writer = blobs.create()
+    name = writer.name
+    writer.commit({"a": b"b"})
     assert blobs.size(name) == 0
     assert blobs.read(name, 0, 0) == b""
     assert blobs.attributes(name) == {"a": b"b"}
@@ -99,8 +99,8 @@ def test_an_empty_object_is_an_object(blobs: Blobs) -> None:
 @pytest.mark.parametrize("length", [PART_BYTES - 1, PART_BYTES, PART_BYTES + 1, 2 * PART_BYTES, 5_000_000])
 def test_objects_in_pieces_of_any_size(blobs: Blobs, length: int) -> None:
     data = some_bytes(length)
-    name, writer, sizes = new_name(), None, random.Random(2)
-    writer = blobs.create(name)
+    writer, sizes = blobs.create(), random.Random(2)
+    name = writer.name
     at = 0
     while at < length:
         end = min(length, at + sizes.choice((1, 4096, 65_537, 1 << 20, 3 << 20)))
@@ -120,8 +120,9 @@ def test_objects_in_pieces_of_any_size(blobs: Blobs, length: int) -> None:
 
 
 def test_a_buffer_may_be_used_again_after_write(blobs: Blobs) -> None:
-    name, buffer = new_name(), bytearray(b"first")
-    writer = blobs.create(name)
+    buffer = bytearray(b"first")
+    writer = blobs.create()
+    name = writer.name
     writer.write(buffer)
     buffer[:] = b"other"
     writer.write(memoryview(buffer)[1:3])
@@ -157,15 +158,15 @@ def test_what_is_not_there_is_not_found(blobs: Blobs) -> None:
     "name", ["", "../../../../etc/passwd", "A" * 32, "0" * 31, "0" * 33, "0" * 31 + "\n"]
 )
 def test_only_names_are_names(blobs: Blobs, name: str) -> None:
-    for ask in (blobs.create, blobs.size, blobs.attributes, blobs.remove, lambda n: blobs.read(n, 0, 1)):
+    for ask in (blobs.size, blobs.attributes, blobs.remove, lambda n: blobs.read(n, 0, 1)):
         with pytest.raises(ValueError, match="hexadecimal"):
             ask(name)
 
 
 @pytest.mark.parametrize("length", [1000, 3 * PART_BYTES])
 def test_nothing_is_visible_before_commit_or_after_abort(blobs: Blobs, length: int) -> None:
-    name = new_name()
-    writer = blobs.create(name)
+    writer = blobs.create()
+    name = writer.name
     writer.write(some_bytes(length))
     for ask in (lambda: blobs.size(name), lambda: blobs.attributes(name), lambda: blobs.read(name, 0, 1)):
         with refused(Reason.NOT_FOUND):
@@ -181,8 +182,8 @@ def test_nothing_is_visible_before_commit_or_after_abort(blobs: Blobs, length: i
 
 
 def test_abort_after_commit_is_harmless(blobs: Blobs) -> None:
-    name = new_name()
-    writer = blobs.create(name)
+    writer = blobs.create()
+    name = writer.name
     writer.write(b"kept")
     writer.commit({})
     writer.abort()
@@ -191,50 +192,39 @@ def test_abort_after_commit_is_harmless(blobs: Blobs) -> None:
         writer.commit({})
 
 
-@pytest.mark.parametrize("first", [10, 3 * PART_BYTES])
-@pytest.mark.parametrize("second", [20, 2 * PART_BYTES])
-def test_a_name_is_written_once(blobs: Blobs, first: int, second: int) -> None:
-    data = some_bytes(first)
-    name = store(blobs, data, {"which": b"first"})
-    writer = blobs.create(name)
-    writer.write(some_bytes(second, seed=9))
-    with pytest.raises(FileExistsError):
-        writer.commit({"which": b"second"})
-    writer.abort()
-    assert blobs.size(name) == first
-    assert blobs.read(name, 0, first) == data
-    assert blobs.attributes(name) == {"which": b"first"}
+def test_a_name_is_given_once(blobs: Blobs) -> None:
+    writers = [blobs.create() for _ in range(100)]
+    for number, writer in enumerate(writers):
+        writer.write(bytes([number]))
+    for writer in writers[::2]:
+        writer.commit({})
+    for writer in writers[1::2]:
+        writer.abort()
+    names = [writer.name for writer in writers] + [store(blobs, b"x") for _ in range(100)]
+    assert len(set(names)) == 200
+    for number, writer in enumerate(writers):
+        if number % 2:
+            assert is_absent(blobs, writer.name)
+        else:
+            assert blobs.read(writer.name, 0, 1) == bytes([number])
 
 
-@pytest.mark.parametrize("length", [10_000, 2 * PART_BYTES + 5])
-def test_of_two_writers_at_once_one_wins(blobs: Blobs, length: int) -> None:
-    for round_ in range(5):
-        name = new_name()
-        outcomes: dict[int, str] = {}
-        ready = threading.Barrier(2)
+def test_writers_at_once_do_not_meet(blobs: Blobs) -> None:
+    found: dict[str, bytes] = {}
 
-        def race(seed: int, name: str = name, outcomes: dict[int, str] = outcomes) -> None:
-            data = some_bytes(length, seed)
-            writer = blobs.create(name)
-            ready.wait(10)  # noqa: B023 (all threads of a round end in it)
-            writer.write(data)
-            try:
-                writer.commit({"seed": bytes([seed])})
-                outcomes[seed] = "won"
-            except FileExistsError:
-                outcomes[seed] = "lost"
-            writer.abort()
+    def many(seed: int) -> None:
+        for number in range(20):
+            data = bytes([seed, number])
+            found[store(blobs, data)] = data
 
-        seeds = (2 * round_, 2 * round_ + 1)
-        threads = [threading.Thread(target=race, args=(seed,)) for seed in seeds]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert sorted(outcomes.values()) == ["lost", "won"]
-        [winner] = [seed for seed, outcome in outcomes.items() if outcome == "won"]
-        assert blobs.read(name, 0, length) == some_bytes(length, winner)
-        assert blobs.attributes(name) == {"seed": bytes([winner])}
+    threads = [threading.Thread(target=many, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 80
+    for name, data in found.items():
+        assert blobs.read(name, 0, 2) == data
 
 
 def test_attributes_of_thirty_kibibytes(blobs: Blobs) -> None:
@@ -245,8 +235,8 @@ def test_attributes_of_thirty_kibibytes(blobs: Blobs) -> None:
 
 
 def test_attributes_beyond_the_limit_are_refused(blobs: Blobs) -> None:
-    name = new_name()
-    writer = blobs.create(name)
+    writer = blobs.create()
+    name = writer.name
     with pytest.raises(ValueError, match="attributes"):
         writer.commit({"a": bytes(ATTRIBUTE_BYTES_MAX)})
     writer.abort()

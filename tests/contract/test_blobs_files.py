@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from node.adapters.blobs_files import LEFTOVER_SECONDS, FileBlobs, SystemCalls
+from node.adapters.blobs_files import LEFTOVER_SECONDS, FileBlobs
+from node.adapters.blobs_files_writing import SystemCalls
 from node.domain.errors import Reason, Refusal
 from tests.contract.lossy_disk import LossyDisk, PowerCut
-from tests.contract.test_blobs import listed, new_name, refused, some_bytes, store
+from tests.contract.test_blobs import listed, refused, some_bytes, store
 from tests.support import require, wait_until
 
 
@@ -30,17 +31,19 @@ def broken_promises(tmp_path: Path, disk: LossyDisk, calls: int | None = None) -
     begun: dict[str, bytes] = {}
     disk.calls_left = calls
     try:
-        blobs = FileBlobs(ground / "new" / "objects", free_bytes_min=0, calls=disk)
+        blobs = FileBlobs(ground / "new" / "objects", free_bytes_min=0, calls=disk, blanks_at_once=3)
         for number in range(4):
-            name, data = new_name(), some_bytes(20_000, number)
-            begun[name] = data
-            store(blobs, data, {"number": bytes([number])}, name)
-            acknowledged[name] = data
+            data = some_bytes(20_000, number)
+            writer = blobs.create()
+            begun[writer.name] = data
+            writer.write(data)
+            writer.commit({"number": bytes([number])})
+            acknowledged[writer.name] = data
         gone = next(iter(acknowledged))
         del acknowledged[gone]
         blobs.remove(gone)
         removed.add(gone)
-    except PowerCut:
+    except (PowerCut, Refusal):
         pass
     disk.after_power_cut(ground, survived)
     if not acknowledged and not (survived / "new" / "objects").exists():
@@ -84,7 +87,7 @@ def test_a_power_cut_before_any_call_breaks_no_promise(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("dropped", "drop", "found"),
     [
-        ("file", lambda folder, _path: not folder, "acknowledged object: corrupt"),
+        ("file", lambda folder, _path: not folder, "acknowledged object: not_found"),
         (
             "folder",
             lambda folder, path: folder and len(Path(path).name) == 2,
@@ -101,30 +104,36 @@ def test_a_dropped_fsync_is_seen(
 
 
 def test_a_removal_without_fsync_is_seen(tmp_path: Path) -> None:
-    seen: list[str] = []
+    class Forgetful(LossyDisk):
+        """Drops the fsyncs of the folder that an object was removed from."""
 
-    def drop_the_fifth_of_a_folder(folder: bool, path: str) -> bool:
-        if folder and len(Path(path).name) == 2:
-            seen.append(path)
-            return len(seen) == 5  # four objects are stored, then one is removed
-        return False
+        emptied = ""
 
-    assert "removed object is back" in broken_promises(tmp_path, LossyDisk(drop_the_fifth_of_a_folder))
+        def __init__(self) -> None:
+            super().__init__(lambda folder, path: folder and path == self.emptied)
+
+        def unlink(self, path: str) -> None:
+            if not Path(path).stat().st_mode & 0o200:
+                self.emptied = str(Path(path).parent)
+            super().unlink(path)
+
+    assert "removed object is back" in broken_promises(tmp_path, Forgetful())
 
 
 def test_the_kernel_sees_the_order(tmp_path: Path) -> None:
     """The same as strace sees it, in case the adapter goes round `SystemCalls`."""
     require("strace")
-    trace, name = tmp_path / "trace", new_name()
+    trace = tmp_path / "trace"
     program = f"""
         from pathlib import Path
         from node.adapters.blobs_files import FileBlobs
         blobs = FileBlobs(Path({str(tmp_path / "objects")!r}), free_bytes_min=0)
-        writer = blobs.create({name!r})
+        writer = blobs.create()
         writer.write(b"x" * 1000)
         writer.commit({{"a": b"b"}})
+        print(writer.name, flush=True)
     """
-    calls = "openat,write,writev,pwrite64,fsync,fdatasync,link,linkat,rename,renameat,renameat2,unlink"
+    calls = "openat,write,writev,pwrite64,fsync,fdatasync,link,linkat,rename,renameat,renameat2,fchmod,unlink"
     done = subprocess.run(
         ["strace", "-f", "-y", "-e", f"trace={calls}", "-o", str(trace), *_python(program)],
         capture_output=True,
@@ -134,19 +143,23 @@ def test_the_kernel_sees_the_order(tmp_path: Path) -> None:
     if b"ptrace" in done.stderr.lower() and done.returncode != 0:
         require("permission to use ptrace")
     assert done.returncode == 0, done.stderr
+    name = done.stdout.decode().strip()
     folder = f"objects/{name[:2]}"
     steps = []
     for line in trace.read_text().splitlines():
         call = line.split(None, 1)[1]
-        if call.startswith(("fsync", "fdatasync")) and f"incoming/{name}" in call:
-            steps.append("sync file")
-        elif call.startswith(("write", "pwrite")) and f"incoming/{name}" in call:
-            steps.append("write")
-        elif call.startswith("link") and f"{folder}/{name}" in call:
+        of_file = f"{folder}/{name}" in call
+        if call.startswith("openat") and of_file and "O_EXCL" in call:
             steps.append("name")
         elif call.startswith("fsync") and call.split(">")[0].endswith(folder):
             steps.append("sync folder")
-    assert steps == ["write", "write", "sync file", "name", "sync folder"]
+        elif call.startswith(("write", "pwrite")) and of_file:
+            steps.append("write")
+        elif call.startswith("fchmod") and of_file and "0400" in call:
+            steps.append("make read-only")
+        elif call.startswith(("fsync", "fdatasync")) and of_file:
+            steps.append("sync file")
+    assert steps == ["name", "sync folder", "write", "write", "make read-only", "sync file"]
 
 
 def run_until_killed(program: str, log: Path) -> None:
@@ -166,9 +179,9 @@ def test_kill_9_leaves_nothing_half_visible(tmp_path: Path) -> None:
         from node.adapters.blobs_files import FileBlobs
         blobs = FileBlobs(Path({str(path)!r}), free_bytes_min=0)
         while True:
-            name = secrets.token_hex(16)
+            writer = blobs.create()
+            name = writer.name
             print("begin", name, flush=True)
-            writer = blobs.create(name)
             for _ in range(20):
                 writer.write(name.encode() * 1000)
             writer.commit({{"name": name.encode()}})
@@ -217,7 +230,6 @@ def test_a_full_disk_is_store_full_and_recovers(small_disk: Path, free_bytes_min
     names = fill(blobs)
     assert len(names) >= 3
     assert set(listed(blobs)) == set(names)
-    assert list((small_disk / "objects" / "incoming").iterdir()) == []
     room = os.statvfs(small_disk)
     assert room.f_bavail * room.f_frsize >= free_bytes_min
     for number, name in enumerate(names):
@@ -241,14 +253,12 @@ def test_a_disk_that_fills_in_mid_object(small_disk: Path) -> None:
             return super().write(descriptor, data)
 
     filling = FileBlobs(small_disk / "objects", free_bytes_min=0, calls=FillsUp())
-    name = new_name()
-    writer = filling.create(name)
+    writer = filling.create()
     with refused(Reason.STORE_FULL):
         writer.write(some_bytes(1_000_000))
     writer.abort()
     (small_disk / "other").unlink()
     assert listed(blobs) == {}
-    assert list((small_disk / "objects" / "incoming").iterdir()) == []
     store(blobs, some_bytes(1_000_000))
 
 
@@ -257,7 +267,12 @@ def test_check_is_store_full_below_the_reserve(tmp_path: Path) -> None:
     with refused(Reason.STORE_FULL):
         blobs.check()
     with refused(Reason.STORE_FULL):
-        blobs.create(new_name())
+        blobs.create()
+
+
+def written(root: Path) -> int:
+    """Bytes in all files of a store."""
+    return sum(file.stat().st_size for file in root.glob("*/*"))
 
 
 class Failing(SystemCalls):
@@ -305,7 +320,7 @@ def test_a_failed_write_is_refused_and_leaves_nothing(
         store(blobs, b"data")
     calls.on = False
     assert listed(blobs) == {}
-    assert list((tmp_path / "objects" / "incoming").iterdir()) == []
+    assert written(tmp_path / "objects") == 0
 
 
 @pytest.mark.parametrize(
@@ -356,29 +371,64 @@ def test_changed_attributes_are_corrupt(tmp_path: Path) -> None:
     file = tmp_path / "objects" / name[:2] / name
     data = bytearray(file.read_bytes())
     data[1000 + 20] ^= 1
+    file.chmod(0o600)
     file.write_bytes(data)
+    file.chmod(0o400)
     with refused(Reason.CORRUPT):
         blobs.attributes(name)
 
 
-def test_old_leftovers_are_swept_and_young_ones_kept(tmp_path: Path) -> None:
-    FileBlobs(tmp_path / "objects", free_bytes_min=0)
-    old, young = (tmp_path / "objects" / "incoming" / name for name in ("old", "young"))
+def test_old_leftovers_are_swept_unless_somebody_works_on_them(tmp_path: Path) -> None:
+    root = tmp_path / "objects"
+    blobs = FileBlobs(root, free_bytes_min=0)
+    kept, writer = store(blobs, b"an object"), blobs.create()
+    writer.write(b"half")
+    half = root / writer.name[:2] / writer.name
+    old, young = (root / "00" / secrets.token_hex(16) for _ in range(2))
     for file in (old, young):
         file.write_bytes(b"half")
     past = time.time() - LEFTOVER_SECONDS - 60
-    os.utime(old, (past, past))
-    FileBlobs(tmp_path / "objects", free_bytes_min=0)
+    for file in (old, half, root / kept[:2] / kept):
+        os.utime(file, (past, past))
+    assert set(listed(FileBlobs(root, free_bytes_min=0))) == {kept}
     assert not old.exists()
     assert young.exists()
+    writer.commit({})
+    assert blobs.read(writer.name, 0, 4) == b"half"
+
+
+def test_blanks_go_with_their_store(tmp_path: Path) -> None:
+    root = tmp_path / "objects"
+    blobs = FileBlobs(root, free_bytes_min=0)
+    name = store(blobs, b"an object")
+    blobs.close()
+    assert [file.name for file in root.glob("??/*")] == [name]
+
+
+def test_a_store_that_was_full_makes_blanks_again(tmp_path: Path) -> None:
+    class NoRoom(SystemCalls):
+        full = False
+
+        def open(self, path: str, flags: int) -> int:
+            if self.full and flags & os.O_EXCL:
+                raise OSError(errno.ENOSPC, "no inodes")
+            return super().open(path, flags)
+
+    calls = NoRoom()
+    blobs = FileBlobs(tmp_path / "objects", free_bytes_min=0, calls=calls, blanks_at_once=1)
+    calls.full = True
+    with refused(Reason.STORE_FULL):
+        blobs.create()
+    calls.full = False
+    blobs.read(store(blobs, b"data"), 0, 4)
 
 
 def test_nobody_else_may_read(tmp_path: Path) -> None:
     name = store(FileBlobs(tmp_path / "new" / "objects", free_bytes_min=0), b"data")
     root = tmp_path / "new" / "objects"
-    for folder in (root.parent, root, root / "incoming", root / name[:2]):
+    for folder in (root.parent, root, root / name[:2]):
         assert folder.stat().st_mode & 0o777 == 0o700
-    assert (root / name[:2] / name).stat().st_mode & 0o777 == 0o600
+    assert (root / name[:2] / name).stat().st_mode & 0o777 == 0o400
 
 
 def _python(program: str) -> list[str]:

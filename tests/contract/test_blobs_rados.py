@@ -166,7 +166,7 @@ def test_a_late_write_after_a_time_out_is_whole_or_absent(
     small, large = new_name(), new_name()
     with frozen(ceph_cluster, *OSDS):
         for name, length in ((small, 1000), (large, LARGE)):
-            writer = impatient.create(name)
+            writer = impatient._create(name)
             with refused(Reason.UNAVAILABLE):
                 writer.write(some_bytes(length))
                 writer.commit({"a": b"b"})
@@ -189,7 +189,7 @@ def test_a_late_write_after_a_time_out_is_whole_or_absent(
 
 def test_a_full_cluster_is_store_full_and_recovers(ceph_cluster: CephCluster, blobs: RadosBlobs) -> None:
     names = [store(blobs, some_bytes(1000)), store(blobs, some_bytes(LARGE))]
-    begun = blobs.create(new_name())
+    begun = blobs._create(new_name())
     begun.write(some_bytes(2 * PART_BYTES))
     before = keys(blobs)
     ceph_cluster.set_full()
@@ -288,7 +288,7 @@ def test_a_large_object_is_parts_and_a_head_and_removal_leaves_none(blobs: Rados
 def test_the_loser_of_a_name_leaves_no_parts(blobs: RadosBlobs, taken: int) -> None:
     name = store(blobs, some_bytes(taken))
     before = keys(blobs)
-    writer = blobs.create(name)
+    writer = blobs._create(name)
     writer.write(some_bytes(LARGE, 2))
     with pytest.raises(FileExistsError):
         writer.commit({})
@@ -316,7 +316,7 @@ def test_kill_9_leaves_nothing_half_visible_and_parts_are_found(
         while True:
             name = secrets.token_hex(16)
             print("begin", name, flush=True)
-            writer = blobs.create(name)
+            writer = blobs._create(name)
             for number in range(100):
                 writer.write(name.encode() * 1000)
                 if number == 60:
