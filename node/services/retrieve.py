@@ -7,6 +7,7 @@ its rows; reading a study's frames and metadata one by one is one "view" by that
 `VIEW_SECONDS`, not thousands.
 """
 
+import itertools
 import threading
 import time
 from collections import OrderedDict
@@ -138,6 +139,17 @@ class Retrieve:
     def part10_range(self, instance: StoredInstance, first: int, count: int) -> Iterator[bytes]:
         """`count` bytes from `first` of what `part10` yields for the stored transfer syntax."""
         prefix = self._prefix(instance)
+    def part10_each(self, chosen: Sequence[tuple[StoredInstance, str]]) -> Iterator[Iterator[bytes]]:
+        """`part10` of each instance, the next one's bytes being read while the former's are sent: take them
+        in turn, each to its end."""
+        as_stored = (each.stored for each, syntax in chosen if syntax == each.transfer_syntax_uid)
+        datasets = self._objects.stream_each(as_stored)
+        for instance, syntax in chosen:
+            if syntax == instance.transfer_syntax_uid:
+                yield itertools.chain((self._prefix(instance),), next(datasets))
+            else:
+                yield self.part10(instance, syntax)
+
         head = prefix[first : first + count]
         if head:
             yield head
