@@ -72,7 +72,10 @@ def send_frames(
         # No ETag: a multipart message has another boundary each time.
         resp.set_header("Cache-Control", caching.IMMUTABLE)
         headers = (("Content-Type", form.content_type),)
+        parts: Iterator[multipart.Part] | list[multipart.Part]
         parts = (multipart.Part(headers, (each,), len(each)) for each in pixels)
+        if len(numbers) == 1:
+            parts = list(parts)  # whose length is then known: no chunks, which would be copies
         send_parts(req, resp, form.media_type, parts, kind="frames", ahead=2)
         return
     etag = f"{found.stored.sha256.hex()[:32]}-{form.syntax}-{form.media_type.replace('/', '-')}"
