@@ -5,6 +5,8 @@ of an object has passed its digest before it is sent. A failure in the midst of 
 connection off, so that half an answer never looks like a whole one.
 """
 
+from collections.abc import Iterator
+
 import falcon
 
 from node.domain.errors import Reason, Refusal
@@ -41,7 +43,8 @@ class Instances:
             raise Refusal(Reason.NOT_FOUND, "nothing stored there")
         chosen = [(each, self._syntax(each, form)) for each in found]
         if form.multipart:
-            parts = [self._part(each, syntax) for each, syntax in chosen]
+            contents = self._archive.retrieve.part10_each(chosen)
+            parts = [self._part(each, syntax, contents) for each, syntax in chosen]
             send_parts(req, resp, DICOM, parts, kind="instances", ahead=_AHEAD)
         else:
             self._plain(req, resp, *chosen[0])
@@ -67,14 +70,16 @@ class Instances:
             raise Refusal(Reason.NOT_ACCEPTABLE, "cannot be sent in an accepted transfer syntax")
         return syntax
 
-    def _part(self, instance: StoredInstance, syntax: str) -> multipart.Part:
+    def _part(
+        self, instance: StoredInstance, syntax: str, contents: Iterator[Iterator[bytes]]
+    ) -> multipart.Part:
         as_stored = syntax == instance.transfer_syntax_uid
         length = self._archive.retrieve.part10_length(instance) if as_stored else None
         headers = (
             ("Content-Type", f"{DICOM}; transfer-syntax={syntax}"),
             ("Content-Location", instance_path(instance)),
         )
-        return multipart.Part(headers, self._archive.retrieve.part10(instance, syntax), length)
+        return multipart.Part(headers, _next_of(contents), length)
 
     def _plain(
         self, req: falcon.Request, resp: falcon.Response, instance: StoredInstance, syntax: str
@@ -92,3 +97,8 @@ class Instances:
                 pieces = self._archive.retrieve.part10_range(instance, *part)
             resp.content_length = part[1] if part else length
         stream(req, resp, pieces, kind="instances", ahead=_AHEAD - 1)
+
+
+def _next_of(contents: Iterator[Iterator[bytes]]) -> Iterator[bytes]:
+    """The next content, taken out only when its part is being sent."""
+    yield from next(contents)
