@@ -5,6 +5,7 @@ of an object has passed its digest before it is sent. A failure in the midst of 
 connection off, so that half an answer never looks like a whole one.
 """
 
+import hashlib
 from collections.abc import Iterator
 
 import falcon
@@ -27,41 +28,25 @@ class Instances:
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
 
-    def on_get(
-        self,
-        req: falcon.Request,
-        resp: falcon.Response,
-        study: str,
-        series: str | None = None,
-        instance: str | None = None,
-    ) -> None:
+    def on_get(self, req: falcon.Request, resp: falcon.Response, **address: str) -> None:
         """All instances of the resource, as parts or, where it is one instance, plain."""
         actor = demand(req, Role.VIEWER)
-        form = instances(wanted(req), single=instance is not None)
-        found = self._archive.retrieve.select([scope_of(study, series, instance)], actor)
+        form = instances(wanted(req), single="instance" in address)
+        found = self._archive.retrieve.select([scope_of(**address)], actor)
         if not found:
             raise Refusal(Reason.NOT_FOUND, "nothing stored there")
         chosen = [(each, self._syntax(each, form)) for each in found]
         if form.multipart:
-            contents = self._archive.retrieve.part10_each(chosen)
-            parts = [self._part(each, syntax, contents) for each, syntax in chosen]
-            send_parts(req, resp, DICOM, parts, kind="instances", ahead=_AHEAD)
+            self._parts(req, resp, chosen, single="instance" in address)
         else:
             self._plain(req, resp, *chosen[0])
 
     on_head = on_get
 
-    def on_delete(
-        self,
-        req: falcon.Request,
-        resp: falcon.Response,
-        study: str,
-        series: str | None = None,
-        instance: str | None = None,
-    ) -> None:
+    def on_delete(self, req: falcon.Request, resp: falcon.Response, **address: str) -> None:
         """Remove for good; 204 when nobody finds it any more."""
         actor = demand(req, Role.ADMINISTRATOR)
-        self._archive.remove.remove(scope_of(study, series, instance), actor)
+        self._archive.remove.remove(scope_of(**address), actor)
         resp.status = falcon.HTTP_204
 
     def _syntax(self, instance: StoredInstance, form: InstanceForm) -> str:
@@ -69,6 +54,28 @@ class Instances:
         if syntax is None:
             raise Refusal(Reason.NOT_ACCEPTABLE, "cannot be sent in an accepted transfer syntax")
         return syntax
+
+    def _parts(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        chosen: list[tuple[StoredInstance, str]],
+        *,
+        single: bool,
+    ) -> None:
+        told = hashlib.sha256()
+        for instance, syntax in chosen:
+            told.update(f"{instance.sop_instance_uid} {syntax} ".encode() + instance.stored.sha256)
+        newest = max(instance.received_at for instance, _ in chosen)
+        caching.last_modified(resp, newest)
+        etag = told.hexdigest()[:48]
+        if caching.unchanged(
+            req, resp, etag, caching.REVALIDATE, weak=True, modified=newest if single else None
+        ):
+            return
+        contents = self._archive.retrieve.part10_each(chosen)
+        parts = [self._part(instance, syntax, contents) for instance, syntax in chosen]
+        send_parts(req, resp, DICOM, parts, kind="instances", ahead=_AHEAD)
 
     def _part(
         self, instance: StoredInstance, syntax: str, contents: Iterator[Iterator[bytes]]
@@ -86,7 +93,7 @@ class Instances:
     ) -> None:
         etag = f"{instance.stored.sha256.hex()[:32]}-{syntax}"
         resp.append_header("Vary", "Accept")
-        if caching.unchanged(req, resp, etag, caching.IMMUTABLE):
+        if caching.unchanged(req, resp, etag, caching.IMMUTABLE, modified=instance.received_at):
             return
         resp.content_type = f"{DICOM}; transfer-syntax={syntax}"
         pieces = self._archive.retrieve.part10(instance, syntax)
