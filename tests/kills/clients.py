@@ -257,42 +257,45 @@ class Traffic:
     # --- Readers ---------------------------------------------------------------------------------
 
     def read_latest(self, ended: threading.Event, seed: int) -> None:
-        """Until `ended`: read what has just been acknowledged, by QIDO-RS and by WADO-RS in turn."""
+        """Until `ended`: find and retrieve what has just been acknowledged."""
         generator = random.Random(seed)
-        by_qido = False
-        with requests.Session() as session:
-            while not ended.wait(0.05):
-                latest = self.history.latest(40)
-                if latest:
-                    by_qido = not by_qido
-                    uid = generator.choice(latest)
-                    self.history.add(self._look_up(session, uid) if by_qido else self._fetch(session, uid))
 
-    def _look_up(self, session: requests.Session, uid: str) -> Operation:
+        def read() -> None:
+            with requests.Session() as session:
+                while not ended.wait(0.05):
+                    latest = self.history.latest(40)
+                    if not latest:
+                        continue
+                    uid = generator.choice(latest)
+                    operation, path = self._look_up(session, uid)
+                    self.history.add(operation)
+                    if path:
+                        self.history.add(self._fetch(session, uid, path))
+
+        self._guarded("reader", read)
+
+    def _look_up(self, session: requests.Session, uid: str) -> tuple[Operation, str]:
+        """Find an instance's row; also the path to retrieve it from, "" if it was not found."""
         invoked = time.monotonic()
         answer = self._get(session, f"instances?SOPInstanceUID={uid}", "application/dicom+json")
+        result, status, path = Result.REFUSED, "", ""
         if isinstance(answer, str):
-            return Operation("reader", "QIDO-RS", uid, "", invoked, time.monotonic(), Result.UNKNOWN, answer)
-        status = str(answer.status_code)
-        found = answer.status_code == 200 and len(answer.json()) == 1
-        if answer.status_code in (200, 204) and not found:
-            status = f"{len(answer.json()) if answer.content else 0} rows"
-        result = Result.OK if found else Result.REFUSED
-        return Operation("reader", "QIDO-RS", uid, "", invoked, time.monotonic(), result, status)
+            result, status = Result.UNKNOWN, answer
+        elif answer.status_code not in (200, 204):
+            status = str(answer.status_code)
+        else:
+            rows = answer.json() if answer.content else []
+            status = f"{len(rows)} rows"
+            if len(rows) == 1:
+                result, status = Result.OK, "200"
+                above = [rows[0][tag]["Value"][0] for tag in ("0020000D", "0020000E")]
+                path = f"studies/{above[0]}/series/{above[1]}/instances/{uid}"
+        return Operation("reader", "QIDO-RS", uid, "", invoked, time.monotonic(), result, status), path
 
-    def _fetch(self, session: requests.Session, uid: str) -> Operation:
-        """A row tells where the instance lies; from there it is retrieved."""
+    def _fetch(self, session: requests.Session, uid: str, path: str) -> Operation:
+        """Retrieve it."""
         invoked = time.monotonic()
-        kind = f"{MULTIPART}; transfer-syntax=*"
-        found = self._get(session, f"instances?SOPInstanceUID={uid}", "application/dicom+json")
-        if isinstance(found, str) or found.status_code != 200:
-            status = found if isinstance(found, str) else str(found.status_code)
-            result = Result.UNKNOWN if isinstance(found, str) else Result.REFUSED
-            return Operation("reader", "QIDO-RS", uid, "", invoked, time.monotonic(), result, status)
-        row = found.json()[0]
-        path = f"studies/{row['0020000D']['Value'][0]}/series/{row['0020000E']['Value'][0]}/instances/{uid}"
-        invoked = time.monotonic()
-        answer = self._get(session, path, kind)
+        answer = self._get(session, path, f"{MULTIPART}; transfer-syntax=*")
         if isinstance(answer, str):
             return Operation("reader", "WADO-RS", uid, "", invoked, time.monotonic(), Result.UNKNOWN, answer)
         content = dict(parts_of(answer)).get(uid, "") if answer.status_code == 200 else ""

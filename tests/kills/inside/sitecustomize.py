@@ -1,7 +1,7 @@
 """Runs first in every Python process of an archive under test (its folder is on PYTHONPATH).
 
-* A book is kept of what was synced below KILLS_OBJECTS, for `tests.kills.lossy`: "F inode bytes" per synced
-  file, "D folder name/inode …" per synced folder, with the names that it had when the call began.
+* A book is kept of what was synced below KILLS_OBJECTS, for `tests.kills.lossy`: "F inode bytes mode" per
+  synced file, "D folder name/inode …" per synced folder, with the names that it had when the call began.
 * KILLS_MUTATION breaks one promise of the archive, so that the judge can be seen to notice.
 
 A mutation replaces what it breaks by name and fails loudly if that is no longer there.
@@ -33,7 +33,7 @@ def _keep_book() -> None:
                 names = " ".join(f"{entry.name}/{entry.inode()}" for entry in os.scandir(path))
                 line = f"D {path} {names}\n"
             else:
-                line = f"F {status.st_ino} {status.st_size}\n"
+                line = f"F {status.st_ino} {status.st_size} {stat.S_IMODE(status.st_mode)}\n"
             sync(descriptor)
             os.write(book, line.encode())  # appended whole: one write, many processes
 
