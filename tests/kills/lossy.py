@@ -2,8 +2,8 @@
 forgotten by hand, out of the book that `inside/sitecustomize.py` keeps.
 
 Names in a folder survive if one of its syncs saw them, a file has the bytes and the mode that it was last
-synced with. A removal is never taken back, which is the friendlier of the two outcomes POSIX allows: what matters here is what was
-acknowledged.
+synced with. A removal is never taken back, which is the friendlier of the two outcomes POSIX allows: what
+matters here is what was acknowledged.
 """
 
 import os
