@@ -87,7 +87,7 @@ class Target:
         return bool(found.json())
 
     def noticed(self) -> float:
-        """How many refusals its metrics count: of requests, of instances, HTTP answers that blame the client."""
+        """How many refusals its metrics count: requests, instances, HTTP answers that blame the client."""
         text = requests.get(f"{self.archive.base_url}/metrics", timeout=60).text
         return sum(
             float(count) for _, labels, count in _COUNTED.findall(text) if not _HARMLESS.search(labels)
