@@ -8,12 +8,13 @@ from pathlib import Path
 
 from node import metrics, workers
 from node.adapters.blobs_files import FileBlobs
+from node.adapters.blobs_guarded import GuardedBlobs
 from node.adapters.catalog_postgres import migrate
 from node.adapters.catalog_postgres.catalog import PostgresCatalog
 from node.adapters.codecs_process import ProcessCodecs
 from node.adapters.passwords_argon2 import Argon2Passwords
 from node.adapters.peers_socket import SocketPeers, TLSFiles
-from node.adapters.postgres_embedded import EmbeddedPostgres
+from node.adapters.postgres_embedded import EmbeddedPostgres, is_of
 from node.config import Settings
 from node.domain.header import Limits
 from node.domain.model import Level
@@ -44,7 +45,15 @@ def extra_tags(settings: Settings) -> dict[Level, tuple[str, ...]]:
 
 
 def open_blobs(settings: Settings) -> Blobs:
-    """The configured store of objects."""
+    """The configured store of objects; it takes nothing new while the embedded server lacks room."""
+    blobs = _configured_blobs(settings)
+    folder = settings.data / "postgres"
+    if not is_of(folder, settings.catalog.dsn):
+        return blobs
+    return GuardedBlobs(blobs, folder, settings.catalog.free_bytes_min)
+
+
+def _configured_blobs(settings: Settings) -> Blobs:
     objects = settings.objects
     if objects.kind == "files":
         return FileBlobs(objects.path or settings.data / "objects", free_bytes_min=objects.free_bytes_min)

@@ -103,6 +103,9 @@ class Catalog(Section):
     pool_size: int = Field(8, ge=1, le=200, description="connections per process at most")
     connect_seconds: float = Field(5, gt=0, description="wait for a connection out of the pool")
     statement_seconds: float = Field(30, gt=0, description="longest statement (never cuts a COMMIT)")
+    free_bytes_min: int = Field(
+        1 << 30, ge=0, description="embedded server: refuse intake below this much room on its disk"
+    )
 
 
 class Objects(Section):

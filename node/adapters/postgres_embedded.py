@@ -78,6 +78,14 @@ def binaries() -> Path:
     return Path(spec.origin).parent / "pginstall" / "bin"
 
 
+def is_of(folder: Path, dsn: str) -> bool:
+    """Whether the DSN is that of the server in `folder`, running or not: its password is only there."""
+    try:
+        return conninfo.conninfo_to_dict(dsn).get("password") == (folder / "password").read_text()
+    except OSError:
+        return False
+
+
 class EmbeddedPostgres:
     """The server in `folder`, which is made on the first start.
 

@@ -156,12 +156,6 @@ def fragments(body: memoryview) -> list[Fragment]:
     return found
 
 
-def fragment_header(context_id: int, *, is_command: bool, is_last: bool, length: int) -> bytes:
-    """What precedes `length` bytes of a message sent as one P-DATA-TF with one item."""
-    control = is_command | is_last << 1
-    return _HEADER.pack(P_DATA, length + VALUE.size) + VALUE.pack(length + 2, context_id, control)
-
-
 def acceptance(
     request: Request,
     answers: Iterable[Answer],

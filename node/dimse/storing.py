@@ -38,6 +38,7 @@ from node.dimse.messages import Message
 from node.dimse.pdu import Answer, Broken, Request
 from node.dimse.status import UNRECOGNIZED_OPERATION
 from node.dimse.transport import SLICE_SECONDS, ConnectionLost
+from node.domain import pdata
 from node.domain.model import Actor, Role
 from node.domain.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
@@ -84,6 +85,7 @@ class Storing:
         self._answers = self._negotiate()
         self._max_pdu_bytes = edge.settings.dicom.max_pdu_bytes
         self._message_seconds = edge.settings.dicom.message_seconds
+        self._value_bytes = pdata.value_bytes(caller.request.max_length)
         self._buffer = memoryview(bytearray(BUFFER_BYTES))
         # In the buffer: [0, gathered) of the dataset, [start, end) not looked at yet; gathered <= start.
         self._gathered = 0
@@ -109,8 +111,8 @@ class Storing:
     def reply(self, message: Message, status: int, comment: str = "") -> None:
         """Answer a request. ConnectionLost."""
         answer = commands.encode(commands.response(message.command, status, comment))
-        header = pdu.fragment_header(message.context_id, is_command=True, is_last=True, length=len(answer))
-        self._send(header + answer)
+        for buffers in pdata.gathered(message.context_id, answer, None, self._value_bytes):
+            self._send(b"".join(buffers))
 
     def audit_refusal(self, action: str, error: Exception) -> None:
         """Leave an audit event of a request that was refused before any service could."""
@@ -130,10 +132,15 @@ class Storing:
             farewell(self._socket, pdu.abort(broken.reason))
         except (ConnectionLost, EOFError, OSError):
             pass  # the peer is gone; what it had begun is dropped
+        except Exception:
+            farewell(self._socket, pdu.abort(pdu.NOT_SPECIFIED))  # a fault of ours is no reason for silence
+            raise
         finally:
-            if self._message is not None:
-                self._message.drop()
-            self.over.set()
+            try:
+                if self._message is not None:
+                    self._message.drop()
+            finally:
+                self.over.set()
 
     def hang_up(self) -> None:
         """End it now, from any thread: what is under way is lost."""
@@ -169,7 +176,9 @@ class Storing:
         """Sta6: one PDU after the other, until _Over, Broken, ConnectionLost, EOFError or OSError."""
         while True:
             if not self._unfinished:
-                self._deadline = None
+                # What has come already of the next message will not be read again, to start its time
+                is_empty = self._start == self._end
+                self._deadline = None if is_empty else time.monotonic() + self._message_seconds
                 if self.edge.stopping.is_set() and not self._is_waiting():
                     self._leave()
             kind, length = self._header()
@@ -191,6 +200,8 @@ class Storing:
         asked_too = False
         while True:
             kind, length = self._header()
+            if kind < pdu.P_DATA:
+                raise Broken(pdu.UNEXPECTED_PDU, "no negotiation after the association's begin")
             self._body(length)
             if kind == pdu.RELEASE_RQ:
                 asked_too = True  # the requestor answers first (PS3.8 section 7.2.2.6)
@@ -260,13 +271,14 @@ class Storing:
             return
         command = commands.decode(self._command)
         self._command.clear()
+        if command.field == commands.C_CANCEL_RQ:
+            return  # of nothing that could be cancelled
         message = Message(context_id, command)
         if command.field == commands.C_STORE_RQ:
             store.begin(self, message)
-        if command.has_dataset:
-            self._message = message
-        else:
-            self._serve(message)
+        self._message = message
+        if not command.has_dataset:
+            self._complete(message)
 
     def _take_dataset(self, context_id: int, length: int, *, is_last: bool) -> None:
         message = self._message
@@ -286,14 +298,20 @@ class Storing:
             length -= count
         if is_last:
             self._hand_on()
-            self._serve(message)
-            self._message = None
+            self._complete(message)
 
     def _hand_on(self) -> None:
-        """Give what is gathered of the dataset to its message."""
-        if self._gathered and self._message is not None:
+        """Give what is gathered of the dataset to its intake; what nobody stores is not kept."""
+        if self._gathered and self._message is not None and self._message.intake is not None:
             self._message.take(self._buffer[: self._gathered])
         self._gathered = 0
+
+    def _complete(self, message: Message) -> None:
+        """Serve a message, which may take long: the peer's time for the next one begins afterwards."""
+        self._serve(message)
+        self._message = None
+        self._heard_at = time.monotonic()
+        self._deadline = self._heard_at + self._message_seconds
 
     def _serve(self, message: Message) -> None:
         field = message.command.field
@@ -301,7 +319,7 @@ class Storing:
             store.store(self, message)
         elif field == commands.C_ECHO_RQ:
             store.echo(self, message)
-        elif not message.command.is_response and field != commands.C_CANCEL_RQ:
+        elif not message.command.is_response:
             self.reply(message, UNRECOGNIZED_OPERATION)
 
     # --- bytes ---

@@ -12,15 +12,19 @@ arrives: nobody waits for memory, so slow peers cannot starve the others of it.
 """
 
 import hashlib
+import itertools
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
 from node import metrics
 from node.domain.errors import Reason, Refusal
 from node.domain.model import StoredObject
 from node.ports import Blobs, BlobWriter
+from node.services.ahead import Job, ReadAhead
 
 PIECE_BYTES = 4 << 20
 
@@ -179,6 +183,7 @@ class Objects:
         self._blobs = blobs
         self._budget = Budget(budget_bytes)
         self._spill_bytes = spill_bytes
+        self._ahead = ReadAhead()
 
     def begin(self, prefix: bytes) -> ObjectWriter:
         """Begin a dataset whose Part 10 prefix is `prefix`."""
@@ -192,15 +197,18 @@ class Objects:
         """`length` dataset bytes from `offset`, in pieces; each piece is read once and checked whole."""
         if offset < 0 or length < 0 or offset + length > stored.dataset_length:
             raise Refusal(Reason.CORRUPT, "a range beyond the end of the dataset")
-        if stored.dataset_length <= PIECE_BYTES:
-            yield self._checked(stored, 0, stored.dataset_length, stored.sha256)[offset : offset + length]
-            return
-        pieces = self.digests(stored).pieces
-        end = offset + length
-        for number in range(offset // PIECE_BYTES, -(-end // PIECE_BYTES)):
-            start = number * PIECE_BYTES
-            piece = self._piece(stored, number, pieces[number])
-            yield piece[max(0, offset - start) : end - start]
+        first = offset // PIECE_BYTES * PIECE_BYTES
+        with closing(self._ahead.run(self._pieces(stored, first, offset + length))) as pieces:
+            for start, piece in zip(itertools.count(first, PIECE_BYTES), pieces):
+                yield piece[max(0, offset - start) : offset + length - start]
+
+    def stream_each(self, wanted: Iterable[StoredObject]) -> Iterator[Iterator[bytes]]:
+        """`stream` of each, the next one's bytes being read while the former's are used: take them in turn,
+        each to its end."""
+        objects, jobs = itertools.tee(wanted)
+        with closing(self._ahead.run(job for stored in jobs for job in self._all(stored))) as pieces:
+            for stored in objects:
+                yield itertools.islice(pieces, max(1, -(-stored.dataset_length // PIECE_BYTES)))
 
     def read(self, stored: StoredObject) -> bytes:
         """The whole dataset, checked."""
@@ -270,11 +278,22 @@ class Objects:
 
     def close(self) -> None:
         """Release the store's connections."""
+        self._ahead.close()
         self._blobs.close()
 
-    def _piece(self, stored: StoredObject, number: int, sha256: bytes) -> bytes:
-        offset = number * PIECE_BYTES
-        return self._checked(stored, offset, min(PIECE_BYTES, stored.dataset_length - offset), sha256)
+    def _all(self, stored: StoredObject) -> Iterator[Job]:
+        return self._pieces(stored, 0, stored.dataset_length)
+
+    def _pieces(self, stored: StoredObject, start: int, end: int) -> Iterator[Job]:
+        """Reads of the pieces that begin at `start` and hold what lies before `end`, each checked whole."""
+        length = stored.dataset_length
+        if length <= PIECE_BYTES:
+            yield length, partial(self._checked, stored, 0, length, stored.sha256)
+            return
+        digests = self.digests(stored).pieces
+        for at in range(start, end, PIECE_BYTES):
+            size = min(PIECE_BYTES, length - at)
+            yield size, partial(self._checked, stored, at, size, digests[at // PIECE_BYTES])
 
     def _checked(self, stored: StoredObject, offset: int, length: int, sha256: bytes) -> bytes:
         data = self._blobs.read(stored.name, stored.prefix_length + offset, length)

@@ -7,10 +7,11 @@ its rows; reading a study's frames and metadata one by one is one "view" by that
 `VIEW_SECONDS`, not thousands.
 """
 
+import itertools
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from node.domain import frames, part10
@@ -31,6 +32,7 @@ from node.services.objects import Objects
 VIEW_SECONDS = 300.0
 VIEWS_KEPT = 10_000
 HEADERS_KEPT = 256
+SERIES_TRIED = 4  # for an image that stands for a study
 MAX_TRANSCODE_BYTES = 512 << 20
 
 # What peers take who cannot take an instance as it is stored, best first
@@ -73,6 +75,28 @@ class Retrieve:
             return instance, self._header(instance, packed)
         raise Refusal(Reason.NOT_FOUND, "no such instance")
 
+    def pictured(self, instances: Iterable[StoredInstance]) -> Iterator[StoredInstance]:
+        """Those of the instances that have pixel data and are still there, found out one by one."""
+        for instance in instances:
+            scope = Scope(instance.study_uid, instance.series_uid, instance.sop_instance_uid)
+            for current, packed in self._instances.headers(scope):
+                if self._header(current, packed).pixel is not None:
+                    yield current
+
+    def typical(self, scope: Scope, actor: Actor) -> StoredInstance:
+        """The instance that stands for a study or series: from the middle of its first series with images,
+        or an end of it. Refusal(NOT_FOUND), NOT_ACCEPTABLE if there is no image among those looked at."""
+        by_series: dict[str, list[StoredInstance]] = {}
+        for row in self._instances.select([scope]):
+            by_series.setdefault(row.series_uid, []).append(row)
+        if not by_series:
+            raise Refusal(Reason.NOT_FOUND, "nothing stored there")
+        tried = itertools.islice(by_series.values(), SERIES_TRIED)
+        for instance in self.pictured(rows[at] for rows in tried for at in (len(rows) // 2, 0, -1)):
+            self.viewed(instance.study_uid, actor)
+            return instance
+        raise Refusal(Reason.NOT_ACCEPTABLE, "no image there")
+
     def viewed(self, study_uid: str, actor: Actor) -> None:
         """Audit that the actor looks into the study, once per `VIEW_SECONDS`."""
         key = (actor.name, actor.address, study_uid)
@@ -114,6 +138,17 @@ class Retrieve:
             yield from self._objects.stream(instance.stored)
         else:
             yield self._transcoded(instance, syntax_uid)
+
+    def part10_each(self, chosen: Sequence[tuple[StoredInstance, str]]) -> Iterator[Iterator[bytes]]:
+        """`part10` of each instance, the next one's bytes being read while the former's are sent: take them
+        in turn, each to its end."""
+        as_stored = (each.stored for each, syntax in chosen if syntax == each.transfer_syntax_uid)
+        datasets = self._objects.stream_each(as_stored)
+        for instance, syntax in chosen:
+            if syntax == instance.transfer_syntax_uid:
+                yield itertools.chain((self._prefix(instance),), next(datasets))
+            else:
+                yield self.part10(instance, syntax)
 
     def part10_length(self, instance: StoredInstance) -> int:
         """Length in bytes of what `part10` yields for the stored transfer syntax."""
@@ -170,6 +205,18 @@ class Retrieve:
             region=how.region,
             quality=how.quality,
         )
+
+    def all_rendered(
+        self, instances: Iterable[StoredInstance], how: Rendering
+    ) -> Iterator[tuple[StoredInstance, bytes]]:
+        """The first frame of each instance for display, one made at a time. What cannot be decoded, or
+        has been removed meanwhile, is left out."""
+        for instance in instances:
+            try:
+                yield instance, self.rendered(instance, 1, how)
+            except Refusal as refusal:
+                if refusal.reason not in (Reason.NOT_ACCEPTABLE, Reason.NOT_FOUND):
+                    raise
 
     # --- how ---
 

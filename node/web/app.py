@@ -22,7 +22,7 @@ from node.web.stow import Stow
 from node.web.wado import Instances
 from node.web.wado_frames import Bulk, Frames
 from node.web.wado_metadata import Metadata
-from node.web.wado_rendered import Rendered
+from node.web.wado_rendered import Rendered, Thumbnail
 
 WAITING = 12  # requests that may wait for their turn, each in a thread
 SPARE_THREADS = WAITING + 4  # beyond those that work: health and metrics are answered while all are busy
@@ -97,7 +97,7 @@ def _dicomweb(app: Any, settings: Settings, archive: Archive) -> None:
         archive, max_request_bytes=settings.http.max_request_bytes, max_parts=settings.http.max_parts
     )
     instances, metadata = Instances(archive), Metadata(archive)
-    rendered, thumbnail = Rendered(archive, thumbnail=False), Rendered(archive, thumbnail=True)
+    rendered, thumbnail = Rendered(archive), Thumbnail(archive)
     study = f"{DICOMWEB_PATH}/studies/{{study}}"
     series = f"{study}/series/{{series}}"
     instance = f"{series}/instances/{{instance}}"

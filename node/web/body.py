@@ -23,9 +23,11 @@ JSON = "application/json"
 def chunks(req: falcon.Request, max_bytes: int) -> Iterator[bytes]:
     """The request's body in pieces.
 
-    Refusal(TOO_LARGE) beyond `max_bytes`; Problem 415 if it is compressed, 400 if it ends too early;
-    TimeoutError if it does not come in time.
+    Refusal(TOO_LARGE) beyond `max_bytes`; Problem 415 if it is compressed, 501 if it is on the way
+    (RFC 9112 section 6.1), 400 if it ends too early; TimeoutError if it does not come in time.
     """
+    if req.get_header("Transfer-Encoding", default="chunked").strip().lower() != "chunked":
+        raise Problem(501, "unsupported_transfer_coding", "chunked is the only one")
     encoding = req.get_header("Content-Encoding", default="identity").strip().lower()
     if encoding not in ("", "identity"):
         raise Problem(415, "unsupported_encoding", "compressed bodies are not taken", {"Accept-Encoding": ""})

@@ -5,6 +5,8 @@ for again each time. Everything is `private`: no shared cache keeps images of pa
 """
 
 import re
+from datetime import UTC, datetime
+from email.utils import format_datetime, parsedate_to_datetime
 
 import falcon
 
@@ -17,15 +19,48 @@ NO_STORE = "no-store"
 _RANGE = re.compile(r"bytes=\s*([0-9]{0,19})-([0-9]{0,19})\s*", re.ASCII)
 
 
-def unchanged(req: falcon.Request, resp: falcon.Response, etag: str, cache_control: str) -> bool:
-    """Set ETag and Cache-Control; True if the client has this version, and then the answer is 304."""
-    resp.set_header("ETag", f'"{etag}"')
+def unchanged(
+    req: falcon.Request,
+    resp: falcon.Response,
+    etag: str,
+    cache_control: str,
+    *,
+    weak: bool = False,
+    modified: datetime | None = None,
+) -> bool:
+    """Set the validators and Cache-Control; True if the client has this version, and then the answer is 304.
+
+    `weak`: the same content may go out in other bytes, as multipart messages do. `modified`: when
+    the content came to be; only for what never changes afterwards (see `last_modified`).
+    """
+    resp.set_header("ETag", f'{"W/" * weak}"{etag}"')
     resp.set_header("Cache-Control", cache_control)
+    if modified is not None:
+        last_modified(resp, modified)
     known = req.if_none_match
-    if known and any(tag == "*" or str(tag) == etag for tag in known):
+    if known:  # a date beside it does not count (RFC 9110 section 13.1.3)
+        same = any(tag == "*" or str(tag) == etag for tag in known)
+    else:
+        since = _date(req.get_header("If-Modified-Since"))
+        same = modified is not None and since is not None and modified.replace(microsecond=0) <= since
+    if same:
         resp.status = falcon.HTTP_304
-        return True
-    return False
+    return same
+
+
+def last_modified(resp: falcon.Response, moment: datetime) -> None:
+    """Tell when something came to a resource. A client's date is not held against it: what has been
+    removed since leaves no later date behind."""
+    resp.set_header("Last-Modified", format_datetime(moment.astimezone(UTC), usegmt=True))
+
+
+def _date(header: str | None) -> datetime | None:
+    """An HTTP date; None if there is none, or it is malformed and so ignored."""
+    try:
+        moment = parsedate_to_datetime(header or "")
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return moment if moment.tzinfo is not None else None
 
 
 def byte_range(req: falcon.Request, resp: falcon.Response, length: int, etag: str) -> tuple[int, int] | None:

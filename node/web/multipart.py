@@ -13,6 +13,7 @@ from node.domain.errors import Reason, Refusal
 
 MAX_BOUNDARY_CHARS = 200  # RFC 2046 says 70, but Orthanc writes 73
 MAX_HEADERS_BYTES = 16 << 10
+GATHERED_BYTES = 32 << 10
 MAX_PADDING_BYTES = 1024  # white space that may follow a delimiter on its line
 
 _HEADERS_END = b"\r\n\r\n"
@@ -208,13 +209,25 @@ def ends(boundary: str) -> bytes:
 
 
 def write(boundary: str, parts: Iterable[Part]) -> Iterator[bytes]:
-    """The message body piece by piece; an exception of a part's content ends it half-way."""
+    """The message body piece by piece; an exception of a part's content ends it half-way.
+
+    Small pieces are gathered, so that headers cost no system call, and no packet, of their own.
+    """
+    small = bytearray()
     first = True
     for part in parts:
-        yield begins(boundary, part, first)
-        yield from part.content
+        small += begins(boundary, part, first)
+        for piece in part.content:
+            if len(piece) < GATHERED_BYTES and len(small) < GATHERED_BYTES:
+                small += piece
+                continue
+            if small:
+                yield bytes(small)
+                small.clear()
+            yield piece
         first = False
-    yield ends(boundary)
+    small += ends(boundary)
+    yield bytes(small)
 
 
 def length(boundary: str, parts: Iterable[Part]) -> int | None:

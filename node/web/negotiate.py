@@ -20,10 +20,13 @@ from node.domain.syntaxes import (
     SYNTAXES,
     can_decode,
 )
-from node.web.accept import Wanted
+from node.web import dicom_xml
+from node.web.accept import Wanted, choose
+from node.web.body import DICOM_JSON, JSON
 
 DICOM = "application/dicom"
 ANY_SYNTAX = "*"
+IMAGES = ("image/jpeg", "image/png")
 
 # Stored so, frames are handed out as Explicit VR Little Endian without being compressed or decoded.
 _PLAIN = frozenset({IMPLICIT_LITTLE, EXPLICIT_LITTLE, DEFLATED, EXPLICIT_BIG})
@@ -67,6 +70,35 @@ def instances(wanted: Sequence[Wanted], *, single: bool) -> InstanceForm:
     plain = not fitting[0].multipart and fitting[0].media_type != "*/*"
     alike = [each for each in fitting if plain != (each.multipart or each.media_type == "*/*")]
     return InstanceForm(tuple(_instance_syntax(each) for each in alike), not plain)
+
+
+def attributes(wanted: Sequence[Wanted]) -> str:
+    """For metadata and search results: a JSON type, or the XML type, of which each dataset is a part.
+
+    Refusal(NOT_ACCEPTABLE).
+    """
+    for each in wanted:
+        if each.multipart:
+            if each.takes(dicom_xml.MEDIA_TYPE):
+                return dicom_xml.MEDIA_TYPE
+        elif chosen := choose([each], (DICOM_JSON, JSON)):
+            return chosen
+    raise Refusal(Reason.NOT_ACCEPTABLE, "offered as application/dicom+json or multipart XML")
+
+
+def images(wanted: Sequence[Wanted], *, single: bool, count: int) -> tuple[str, bool]:
+    """For `count` rendered images: the type, and whether they go out as parts.
+
+    `single`: the resource is one image, which "*/*" gets plain. Refusal(NOT_ACCEPTABLE).
+    """
+    for each in wanted:
+        multipart = each.multipart or (each.media_type == "*/*" and not single)
+        if not multipart and count != 1:
+            continue
+        for media_type in IMAGES:
+            if each.takes(media_type):
+                return media_type, multipart
+    raise Refusal(Reason.NOT_ACCEPTABLE, "offered as image/jpeg and image/png, several as parts")
 
 
 def _instance_syntax(wanted: Wanted) -> str:

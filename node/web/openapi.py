@@ -110,7 +110,7 @@ def _delete() -> Operation:
 
 
 def _paths() -> dict[str, Any]:
-    images = ["image/jpeg", "image/png"]
+    images = ["image/jpeg", "image/png", _MULTIPART]
     study = f"{DICOMWEB_PATH}/studies/{{study}}"
     series = f"{study}/series/{{series}}"
     instance = f"{series}/instances/{{instance}}"
@@ -138,7 +138,7 @@ def _paths() -> dict[str, Any]:
         types = [_JSON, "application/json", _MULTIPART]
         paths[f"{path}/metadata"] = {"get": _get(f"Metadata of {what}", types)}
         paths[f"{path}/thumbnail"] = {"get": _get(f"Thumbnail of {what}", images, *_RENDERING)}
-        paths[f"{path}/rendered"] = {"get": _get(f"{what} for display", images, *_RENDERING)}
+        paths[f"{path}/rendered"] = {"get": _get(f"{what} for display", images, *_RENDERING, more=("413",))}
     paths[study]["post"] = _store()
     for path, operations in paths.items():
         names = [part[1:-1] for part in path.split("/") if part.startswith("{")]

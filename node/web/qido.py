@@ -1,18 +1,17 @@
 """QIDO-RS (PS3.18 section 10.6): searches for patients, studies, series and instances."""
 
-from collections.abc import Callable
 from urllib.parse import parse_qsl, urlencode
 
 import falcon
 
 from node.domain.errors import Reason, Refusal
-from node.domain.model import Attributes, Level, Role, Scope
-from node.domain.uid import check_uid
+from node.domain.model import Attributes, Level, Role
 from node.services.metadata import DICOMWEB_PATH
 from node.services.search import Search
-from node.web import accept, body, caching, dicom_xml, multipart
+from node.web import body, caching, dicom_xml
 from node.web.auth import demand
-from node.web.responses import multipart_type, new_boundary, wanted
+from node.web.negotiate import attributes as attributes_form
+from node.web.responses import scope_of, send_xml, wanted
 
 MAX_PARAMETERS = 1000
 _NOT_SEARCHED = frozenset({"accept", "charset"})  # content negotiation (section 8.3.3)
@@ -40,8 +39,8 @@ class Qido:
     ) -> None:
         """Search. 200 with an empty list if nothing matches."""
         actor = demand(req, Role.VIEWER)
-        scope = Scope(check_uid(study) if study else None, check_uid(series) if series else None)
-        send = _form(req)
+        scope = scope_of(study, series)
+        media_type = attributes_form(wanted(req))
         parameters = [pair for pair in parameters_of(req) if pair[0] not in _NOT_SEARCHED]
         result = self._search.qido(self._level, scope, parameters, actor)
         for attributes in result.results:
@@ -55,30 +54,13 @@ class Qido:
             query = urlencode([*result.next_parameters, *kept])
             resp.append_header("Link", f'<{req.path}?{query}>; rel="next"')
         resp.set_header("Cache-Control", caching.NO_STORE)
-        send(req, resp, [dict(sorted(each.items())) for each in result.results])
+        results = [dict(sorted(each.items())) for each in result.results]
+        if media_type == dicom_xml.MEDIA_TYPE:
+            send_xml(req, resp, results, "search")
+        else:
+            body.send_json(req, resp, results, media_type)
 
     on_head = on_get
-
-
-def _form(req: falcon.Request) -> Callable[[falcon.Request, falcon.Response, list[Attributes]], None]:
-    """How to answer, decided before anything is searched."""
-    ranges = wanted(req)
-    for each in ranges:
-        if each.multipart and each.takes(dicom_xml.MEDIA_TYPE) and each.media_type != "*/*":
-            return _send_xml
-        chosen = accept.choose([each], (body.DICOM_JSON, body.JSON))
-        if chosen is not None:
-            return lambda req, resp, results: body.send_json(req, resp, results, chosen)
-    raise Refusal(Reason.NOT_ACCEPTABLE, "results are application/dicom+json or multipart XML")
-
-
-def _send_xml(_req: falcon.Request, resp: falcon.Response, results: list[Attributes]) -> None:
-    headers = (("Content-Type", dicom_xml.MEDIA_TYPE),)
-    parts = (multipart.Part(headers, (dicom_xml.document(each),)) for each in results)
-    boundary = new_boundary()
-    resp.content_type = multipart_type(dicom_xml.MEDIA_TYPE, boundary)
-    resp.append_header("Vary", "Accept")
-    resp.data = b"".join(multipart.write(boundary, parts))
 
 
 def _retrieve_url(level: Level, found: Attributes) -> str:

@@ -1,22 +1,17 @@
 """How DICOMweb answers are put together: negotiated types, addresses, multipart bodies."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from secrets import token_hex
 
 import falcon
 
 from node import metrics
 from node.domain.errors import Reason, Refusal
-from node.domain.model import Scope
+from node.domain.model import Attributes, Scope
 from node.domain.uid import check_uid
-from node.web import accept, multipart
+from node.web import accept, dicom_xml, multipart
 from node.web.body import primed
 from node.web.status import Problem
-
-
-def new_boundary() -> str:
-    """Drawn for each answer: no stored object can have been made to contain it."""
-    return f"stele-{token_hex(16)}"
 
 
 def wanted(req: falcon.Request) -> list[accept.Wanted]:
@@ -35,11 +30,6 @@ def scope_of(study: str | None = None, series: str | None = None, instance: str 
     return Scope(*uids)
 
 
-def multipart_type(media_type: str, boundary: str) -> str:
-    """The Content-Type of a multipart answer whose parts are of a type."""
-    return f'{accept.MULTIPART}; type="{media_type}"; boundary={boundary}'
-
-
 def send_parts(
     req: falcon.Request,
     resp: falcon.Response,
@@ -50,14 +40,22 @@ def send_parts(
     ahead: int,
 ) -> None:
     """Answer with a multipart message; `ahead` pieces of it are made before the status goes out."""
-    boundary = new_boundary()
-    resp.content_type = multipart_type(media_type, boundary)
+    # Drawn for each answer: no stored object can have been made to contain it.
+    boundary = f"stele-{token_hex(16)}"
+    resp.content_type = f'{accept.MULTIPART}; type="{media_type}"; boundary={boundary}'
     resp.append_header("Vary", "Accept")
     if isinstance(parts, Sequence):
         length = multipart.length(boundary, parts)
         if length is not None:
             resp.content_length = length
     stream(req, resp, multipart.write(boundary, parts), kind=kind, ahead=ahead)
+
+
+def send_xml(req: falcon.Request, resp: falcon.Response, datasets: Iterable[Attributes], kind: str) -> None:
+    """Answer with datasets in the Native DICOM Model, each a part."""
+    headers = (("Content-Type", dicom_xml.MEDIA_TYPE),)
+    parts = (multipart.Part(headers, (dicom_xml.document(each),)) for each in datasets)
+    send_parts(req, resp, dicom_xml.MEDIA_TYPE, parts, kind=kind, ahead=2)
 
 
 def stream(

@@ -144,5 +144,7 @@ def _answer(req: falcon.Request, resp: falcon.Response, status: int, reason: str
     resp.stream = None
     resp.data = problem(status, reason, comment, req.env.get("stele.request_id", ""))
     resp.set_header("Cache-Control", "no-store")
-    for name in ("ETag", "Last-Modified", "Content-Encoding", "Content-Range"):
+    for name in ("ETag", "Last-Modified", "Content-Encoding"):
         resp.delete_header(name)
+    if status != 416:  # which tells the length with it (RFC 9110 section 15.5.17)
+        resp.delete_header("Content-Range")

@@ -5,6 +5,9 @@ of an object has passed its digest before it is sent. A failure in the midst of 
 connection off, so that half an answer never looks like a whole one.
 """
 
+import hashlib
+from collections.abc import Iterator
+
 import falcon
 
 from node.domain.errors import Reason, Refusal
@@ -25,40 +28,25 @@ class Instances:
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
 
-    def on_get(
-        self,
-        req: falcon.Request,
-        resp: falcon.Response,
-        study: str,
-        series: str | None = None,
-        instance: str | None = None,
-    ) -> None:
+    def on_get(self, req: falcon.Request, resp: falcon.Response, **address: str) -> None:
         """All instances of the resource, as parts or, where it is one instance, plain."""
         actor = demand(req, Role.VIEWER)
-        form = instances(wanted(req), single=instance is not None)
-        found = self._archive.retrieve.select([scope_of(study, series, instance)], actor)
+        form = instances(wanted(req), single="instance" in address)
+        found = self._archive.retrieve.select([scope_of(**address)], actor)
         if not found:
             raise Refusal(Reason.NOT_FOUND, "nothing stored there")
         chosen = [(each, self._syntax(each, form)) for each in found]
         if form.multipart:
-            parts = [self._part(each, syntax) for each, syntax in chosen]
-            send_parts(req, resp, DICOM, parts, kind="instances", ahead=_AHEAD)
+            self._parts(req, resp, chosen, single="instance" in address)
         else:
             self._plain(req, resp, *chosen[0])
 
     on_head = on_get
 
-    def on_delete(
-        self,
-        req: falcon.Request,
-        resp: falcon.Response,
-        study: str,
-        series: str | None = None,
-        instance: str | None = None,
-    ) -> None:
+    def on_delete(self, req: falcon.Request, resp: falcon.Response, **address: str) -> None:
         """Remove for good; 204 when nobody finds it any more."""
         actor = demand(req, Role.ADMINISTRATOR)
-        self._archive.remove.remove(scope_of(study, series, instance), actor)
+        self._archive.remove.remove(scope_of(**address), actor)
         resp.status = falcon.HTTP_204
 
     def _syntax(self, instance: StoredInstance, form: InstanceForm) -> str:
@@ -67,21 +55,45 @@ class Instances:
             raise Refusal(Reason.NOT_ACCEPTABLE, "cannot be sent in an accepted transfer syntax")
         return syntax
 
-    def _part(self, instance: StoredInstance, syntax: str) -> multipart.Part:
+    def _parts(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        chosen: list[tuple[StoredInstance, str]],
+        *,
+        single: bool,
+    ) -> None:
+        told = hashlib.sha256()
+        for instance, syntax in chosen:
+            told.update(f"{instance.sop_instance_uid} {syntax} ".encode() + instance.stored.sha256)
+        newest = max(instance.received_at for instance, _ in chosen)
+        caching.last_modified(resp, newest)
+        etag = told.hexdigest()[:48]
+        if caching.unchanged(
+            req, resp, etag, caching.REVALIDATE, weak=True, modified=newest if single else None
+        ):
+            return
+        contents = self._archive.retrieve.part10_each(chosen)
+        parts = [self._part(instance, syntax, contents) for instance, syntax in chosen]
+        send_parts(req, resp, DICOM, parts, kind="instances", ahead=_AHEAD)
+
+    def _part(
+        self, instance: StoredInstance, syntax: str, contents: Iterator[Iterator[bytes]]
+    ) -> multipart.Part:
         as_stored = syntax == instance.transfer_syntax_uid
         length = self._archive.retrieve.part10_length(instance) if as_stored else None
         headers = (
             ("Content-Type", f"{DICOM}; transfer-syntax={syntax}"),
             ("Content-Location", instance_path(instance)),
         )
-        return multipart.Part(headers, self._archive.retrieve.part10(instance, syntax), length)
+        return multipart.Part(headers, _next_of(contents), length)
 
     def _plain(
         self, req: falcon.Request, resp: falcon.Response, instance: StoredInstance, syntax: str
     ) -> None:
         etag = f"{instance.stored.sha256.hex()[:32]}-{syntax}"
         resp.append_header("Vary", "Accept")
-        if caching.unchanged(req, resp, etag, caching.IMMUTABLE):
+        if caching.unchanged(req, resp, etag, caching.IMMUTABLE, modified=instance.received_at):
             return
         resp.content_type = f"{DICOM}; transfer-syntax={syntax}"
         pieces = self._archive.retrieve.part10(instance, syntax)
@@ -92,3 +104,8 @@ class Instances:
                 pieces = self._archive.retrieve.part10_range(instance, *part)
             resp.content_length = part[1] if part else length
         stream(req, resp, pieces, kind="instances", ahead=_AHEAD - 1)
+
+
+def _next_of(contents: Iterator[Iterator[bytes]]) -> Iterator[bytes]:
+    """The next content, taken out only when its part is being sent."""
+    yield from next(contents)

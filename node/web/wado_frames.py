@@ -37,18 +37,10 @@ class Frames:
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
 
-    def on_get(
-        self,
-        req: falcon.Request,
-        resp: falcon.Response,
-        study: str,
-        series: str,
-        instance: str,
-        numbers: str,
-    ) -> None:
+    def on_get(self, req: falcon.Request, resp: falcon.Response, numbers: str, **address: str) -> None:
         """Frames as stored if the client takes that, else decoded."""
         actor = demand(req, Role.VIEWER)
-        found, header = self._archive.retrieve.one(scope_of(study, series, instance), actor)
+        found, header = self._archive.retrieve.one(scope_of(**address), actor)
         if header.pixel is None:
             raise Refusal(Reason.NOT_FOUND, "the instance has no pixel data")
         asked = frame_numbers(numbers, found.number_of_frames)
@@ -72,12 +64,15 @@ def send_frames(
         # No ETag: a multipart message has another boundary each time.
         resp.set_header("Cache-Control", caching.IMMUTABLE)
         headers = (("Content-Type", form.content_type),)
+        parts: Iterator[multipart.Part] | list[multipart.Part]
         parts = (multipart.Part(headers, (each,), len(each)) for each in pixels)
+        if len(numbers) == 1:
+            parts = list(parts)  # whose length is then known: no chunks, which would be copies
         send_parts(req, resp, form.media_type, parts, kind="frames", ahead=2)
         return
     etag = f"{found.stored.sha256.hex()[:32]}-{form.syntax}-{form.media_type.replace('/', '-')}"
     resp.append_header("Vary", "Accept")
-    if caching.unchanged(req, resp, etag, caching.IMMUTABLE):
+    if caching.unchanged(req, resp, etag, caching.IMMUTABLE, modified=found.received_at):
         return
     data = next(pixels)
     resp.content_type = form.content_type
@@ -112,15 +107,7 @@ class Bulk:
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
 
-    def on_get(
-        self,
-        req: falcon.Request,
-        resp: falcon.Response,
-        study: str,
-        series: str,
-        instance: str,
-        path: str,
-    ) -> None:
+    def on_get(self, req: falcon.Request, resp: falcon.Response, path: str, **address: str) -> None:
         """The value's bytes as stored; ranges of it where the client takes it plain.
 
         Compressed pixel data has no value of its own, and big endian one is not sent as it is: the frames
@@ -128,7 +115,7 @@ class Bulk:
         """
         actor = demand(req, Role.VIEWER)
         retrieve = self._archive.retrieve
-        found, header = retrieve.one(scope_of(study, series, instance), actor)
+        found, header = retrieve.one(scope_of(**address), actor)
         steps = _steps(path)
         pixel = header.pixel
         if (
@@ -150,7 +137,7 @@ class Bulk:
             return
         etag = f"{found.stored.sha256.hex()[:32]}-{offset}-{length}"
         resp.append_header("Vary", "Accept")
-        if caching.unchanged(req, resp, etag, caching.IMMUTABLE):
+        if caching.unchanged(req, resp, etag, caching.IMMUTABLE, modified=found.received_at):
             return
         start, count = caching.byte_range(req, resp, length, etag) or (0, length)
         resp.content_type = OCTET_STREAM

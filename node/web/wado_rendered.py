@@ -1,31 +1,35 @@
 """WADO-RS rendered images and thumbnails (PS3.18 sections 8.3.5 and 10.4.1.1.3): JPEG or PNG for people.
 
-A study's or series' thumbnail is that of the instance in the middle of the first series with images. Its
-rendered resource would be all of its images; it is offered for instances and frames only, and for the
-rest refused with 406.
+A study or series is rendered as all of its images, each a single-frame image of the instance's first frame
+in a part of its own, made one at a time while the former ones are on their way. Instances that are no
+images, or cannot be decoded, are left out. A study's or series' thumbnail is that of the instance in the
+middle of the first series with images.
 """
 
 import hashlib
+import itertools
 import math
+from collections.abc import Iterator
 
 import falcon
 
 from node.domain.errors import Reason, Refusal
-from node.domain.model import Actor, Role, StoredInstance
+from node.domain.model import Role, StoredInstance
 from node.services.archive import Archive
-from node.services.retrieve import Rendering
-from node.web import accept, caching
+from node.services.metadata import instance_path
+from node.services.retrieve import Rendering, Retrieve
+from node.web import caching, multipart
 from node.web.auth import demand
-from node.web.responses import scope_of, stream, wanted
+from node.web.negotiate import images
+from node.web.responses import scope_of, send_parts, stream, wanted
 from node.web.status import Problem
 from node.web.wado_frames import frame_numbers
 
-OFFERED = ("image/jpeg", "image/png")
+MAX_INSTANCES = 1000  # of a study or series, rendered in one answer
 THUMBNAIL_PIXELS = 256
 MAX_PIXELS = 8192
 _FUNCTIONS = ("linear", "linear-exact", "sigmoid")
 _IGNORED = ("annotation", "iccprofile")  # nothing is burnt in, and colours are sRGB's
-_SERIES_TRIED = 4
 
 
 def rendering(req: falcon.Request, resp: falcon.Response, media_type: str, *, thumbnail: bool) -> Rendering:
@@ -91,59 +95,105 @@ def _malformed(name: str) -> Problem:
 
 
 class Rendered:
-    """GET …/rendered and …/thumbnail."""
+    """GET …/rendered of a study, series, instance or frame."""
 
-    def __init__(self, archive: Archive, *, thumbnail: bool) -> None:
-        self._archive = archive
-        self._thumbnail = thumbnail
+    def __init__(self, archive: Archive) -> None:
+        self._retrieve = archive.retrieve
 
-    def on_get(
-        self,
-        req: falcon.Request,
-        resp: falcon.Response,
-        study: str,
-        series: str | None = None,
-        instance: str | None = None,
-        numbers: str = "1",
-    ) -> None:
-        """One image, for display."""
+    def on_get(self, req: falcon.Request, resp: falcon.Response, numbers: str = "1", **address: str) -> None:
+        """One image, or those of a study or series as parts."""
         actor = demand(req, Role.VIEWER)
-        media_type = accept.choose(wanted(req), OFFERED)
-        if media_type is None:
-            raise Refusal(Reason.NOT_ACCEPTABLE, "offered as image/jpeg and image/png")
-        how = rendering(req, resp, media_type, thumbnail=self._thumbnail)
-        found = self._find(study, series, instance, actor)
-        frames = frame_numbers(numbers, found.number_of_frames)
-        if len(frames) != 1:
-            raise Refusal(Reason.NOT_ACCEPTABLE, "one frame at a time is rendered")
-        told = hashlib.sha256(f"{how}{frames[0]}".encode()).hexdigest()[:16]
-        etag = f"{found.stored.sha256.hex()[:32]}-{told}"
-        resp.append_header("Vary", "Accept")
-        if caching.unchanged(req, resp, etag, caching.REVALIDATE):
+        if "instance" in address:
+            found, _ = self._retrieve.one(scope_of(**address), actor)
+            _send_one(req, resp, self._retrieve, found, numbers, thumbnail=False)
             return
-        image = self._archive.retrieve.rendered(found, frames[0], how)
-        resp.content_type = media_type
-        resp.content_length = len(image)
-        stream(req, resp, iter((image,)), kind="rendered", ahead=0)
+        rows = self._retrieve.select([scope_of(**address)], actor)
+        if not rows:
+            raise Refusal(Reason.NOT_FOUND, "nothing stored there")
+        if len(rows) > MAX_INSTANCES:
+            raise Refusal(Reason.TOO_LARGE, f"over {MAX_INSTANCES} instances at once; ask for fewer")
+        pictured = self._retrieve.pictured(rows)
+        first = list(itertools.islice(pictured, 2))
+        if not first:
+            raise Refusal(Reason.NOT_ACCEPTABLE, "no image there")
+        media_type, as_parts = images(wanted(req), single=False, count=len(first))
+        if not as_parts:
+            _send_one(req, resp, self._retrieve, first[0], numbers, thumbnail=False)
+            return
+        how = rendering(req, resp, media_type, thumbnail=False)
+        etag = _etag(how, *rows)
+        if caching.unchanged(req, resp, etag, caching.REVALIDATE, weak=True):
+            return
+        parts = self._parts(itertools.chain(first, pictured), how)
+        send_parts(req, resp, media_type, parts, kind="rendered", ahead=2)
 
     on_head = on_get
 
-    def _find(self, study: str, series: str | None, instance: str | None, actor: Actor) -> StoredInstance:
-        if instance is not None:
-            return self._archive.retrieve.one(scope_of(study, series, instance), actor)[0]
-        if not self._thumbnail:
-            raise Refusal(Reason.NOT_ACCEPTABLE, "rendered one instance or frame at a time")
-        rows = self._archive.catalog.instances.select([scope_of(study, series)])
-        if not rows:
-            raise Refusal(Reason.NOT_FOUND, "nothing stored there")
-        by_series: dict[str, list[StoredInstance]] = {}
-        for row in rows:
-            by_series.setdefault(row.series_uid, []).append(row)
-        for some in list(by_series.values())[:_SERIES_TRIED]:
-            middle = some[len(some) // 2]
-            found, header = self._archive.retrieve.one(
-                scope_of(middle.study_uid, middle.series_uid, middle.sop_instance_uid), actor
+    def _parts(self, instances: Iterator[StoredInstance], how: Rendering) -> Iterator[multipart.Part]:
+        """A part for each image that could be made. Refusal(NOT_ACCEPTABLE) if there is none."""
+        made = 0
+        for instance, image in self._retrieve.all_rendered(instances, how):
+            headers = (
+                ("Content-Type", how.media_type),
+                ("Content-Location", f"{instance_path(instance)}/rendered"),
             )
-            if header.pixel is not None:
-                return found
-        raise Refusal(Reason.NOT_ACCEPTABLE, "no image there")
+            yield multipart.Part(headers, (image,), len(image))
+            made += 1
+        if not made:
+            raise Refusal(Reason.NOT_ACCEPTABLE, "not one image can be decoded")
+
+
+class Thumbnail:
+    """GET …/thumbnail of a study, series, instance or frame."""
+
+    def __init__(self, archive: Archive) -> None:
+        self._retrieve = archive.retrieve
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, numbers: str = "1", **address: str) -> None:
+        """One small image, whatever it is of."""
+        actor = demand(req, Role.VIEWER)
+        scope = scope_of(**address)
+        found = (
+            self._retrieve.one(scope, actor)[0]
+            if scope.instance_uid
+            else self._retrieve.typical(scope, actor)
+        )
+        _send_one(req, resp, self._retrieve, found, numbers, thumbnail=True)
+
+    on_head = on_get
+
+
+def _send_one(
+    req: falcon.Request,
+    resp: falcon.Response,
+    retrieve: Retrieve,
+    found: StoredInstance,
+    numbers: str,
+    *,
+    thumbnail: bool,
+) -> None:
+    """Answer with a frame of an instance, plain or as the only part."""
+    media_type, as_part = images(wanted(req), single=True, count=1)
+    how = rendering(req, resp, media_type, thumbnail=thumbnail)
+    frames = frame_numbers(numbers, found.number_of_frames)
+    if len(frames) != 1:
+        raise Refusal(Reason.NOT_ACCEPTABLE, "one frame at a time is rendered")
+    resp.append_header("Vary", "Accept")
+    etag = f"{_etag(how, found)}-{frames[0]}{'-part' * as_part}"
+    if caching.unchanged(req, resp, etag, caching.REVALIDATE, weak=as_part):
+        return
+    image = retrieve.rendered(found, frames[0], how)
+    if as_part:
+        part = multipart.Part((("Content-Type", media_type),), (image,), len(image))
+        send_parts(req, resp, media_type, [part], kind="rendered", ahead=0)
+        return
+    resp.content_type = media_type
+    resp.content_length = len(image)
+    stream(req, resp, iter((image,)), kind="rendered", ahead=0)
+
+
+def _etag(how: Rendering, *instances: StoredInstance) -> str:
+    told = hashlib.sha256(repr(how).encode())
+    for instance in instances:
+        told.update(instance.stored.sha256)
+    return told.hexdigest()[:48]

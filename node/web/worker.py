@@ -17,7 +17,8 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -50,9 +51,11 @@ class TooSlow(TimeoutError):
 
 
 class LimitedSocket(socket.socket):
-    """A connection whose waits are limited in length and in sum."""
+    """A connection whose waits are limited in length and in sum. Only the peer's time counts: what we
+    ourselves take to make an answer, or to store what was sent, is no fault of its."""
 
-    _began = 0.0
+    _counts = False
+    _waited_seconds = 0.0
     _moved = 0
 
     @classmethod
@@ -61,13 +64,14 @@ class LimitedSocket(socket.socket):
         return cls(plain.family, plain.type, plain.proto, fileno=plain.detach())
 
     def begin(self) -> None:
-        """A request begins: its time and its bytes count from here."""
-        self._began = time.monotonic()
+        """A request begins: its waits and its bytes count from here."""
+        self._counts = True
+        self._waited_seconds = 0.0
         self._moved = 0
 
     def rest(self) -> None:
         """No request is going on: nothing counts."""
-        self._began = 0.0
+        self._counts = False
 
     def setblocking(self, flag: bool, /) -> None:
         """Blocking means: for at most `IDLE_SECONDS`."""
@@ -75,11 +79,8 @@ class LimitedSocket(socket.socket):
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:
         """As usual; TooSlow."""
-        self._check()
-        try:
+        with self._waiting():
             data = super().recv(size, flags)
-        except TimeoutError:
-            raise TooSlow from None
         self._moved += len(data)
         return data
 
@@ -87,18 +88,23 @@ class LimitedSocket(socket.socket):
         """As usual, but the limit is on each advance, not on the whole; TooSlow."""
         view = memoryview(data).cast("B")
         while view:
-            self._check()
-            try:
+            with self._waiting():
                 sent = super().send(view, flags)
-            except TimeoutError:
-                raise TooSlow from None
             self._moved += sent
             view = view[sent:]
 
-    def _check(self) -> None:
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
         allowed = GRACE_SECONDS + self._moved / RATE_BYTES_PER_SECOND_MIN
-        if self._began and time.monotonic() - self._began > allowed:
+        if self._counts and self._waited_seconds > allowed:
             raise TooSlow
+        began = time.monotonic()
+        try:
+            yield
+        except TimeoutError:
+            raise TooSlow from None
+        finally:
+            self._waited_seconds += time.monotonic() - began
 
 
 class _NotAProxy(Exception):
@@ -196,7 +202,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def is_parent_alive(self) -> bool:
         """Without its master a worker stops as it does when told to: the port is the next master's."""
         living: bool = super().is_parent_alive()
-        self.alive = self.alive and living
+        if not living:
+            self.alive = False
         return living
 
     def accept(self, listener: Any) -> bool:

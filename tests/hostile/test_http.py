@@ -63,7 +63,15 @@ def raw(target: Target, sent: bytes) -> bytes:
 def head(target: Target, *lines: str, request: str = f"POST {STUDIES} HTTP/1.1") -> bytes:
     """A request's head with the administrator's token."""
     token = target.tokens["administrator"]
-    whole = (request, "Host: 127.0.0.1", f"Authorization: Bearer {token}", *lines, "", "")
+    whole = (
+        request,
+        "Host: 127.0.0.1",
+        f"Authorization: Bearer {token}",
+        "Connection: close",
+        *lines,
+        "",
+        "",
+    )
     return "\r\n".join(whole).encode()
 
 
@@ -115,8 +123,9 @@ def test_a_compressed_body(target: Target, encoding: str) -> None:
 
 @pytest.mark.parametrize("coding", ["gzip, chunked", "gzip", "identity, chunked", "chunked, chunked"])
 def test_a_compressed_transfer(target: Target, coding: str) -> None:
-    """501 (RFC 9112 section 6.1) or 400; the connection ends."""
-    answer = raw(target, head(target, f"Transfer-Encoding: {coding}") + b"0\r\n\r\n")
+    """501 for a transfer coding that is not served (RFC 9112 section 6.1), or 400; never unpacked."""
+    lines = (f"Transfer-Encoding: {coding}", f"Content-Type: {multipart()}")
+    answer = raw(target, head(target, *lines) + b"0\r\n\r\n")
     assert answer[9:12] in (b"400", b"501"), answer[:200]
 
 
@@ -308,28 +317,36 @@ def test_a_hundred_thousand_frames(target: Target, stored: str) -> None:
     assert answer.status_code in (400, 413, 414, 431)
 
 
-@pytest.mark.parametrize("asked", ["bytes=99999999-", "bytes=-0", "bytes=99999999-99999999999999999999"])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "bytes=99999999-",
+        "bytes=-0",
+        "bytes=99999999-99999999999999999999",
+        "bytes=2-1",
+        "bytes=x",
+        "bytes=",
+        "bytes=" + "9" * 5000 + "-",
+    ],
+)
 def test_a_bad_range(target: Target, stored: str, asked: str) -> None:
-    """416 with the length (RFC 9110 section 15.5.17) for one that cannot be satisfied."""
+    """416 with the length (RFC 9110 section 15.5.17)."""
     answer = target.get(stored, Accept=f"{DICOM}; transfer-syntax=*", Range=asked)
     assert answer.status_code == 416
     assert answer.headers["Content-Range"].startswith("bytes */")
 
 
 @pytest.mark.unnoticed("RFC 9110 has it ignored")
-@pytest.mark.parametrize(
-    "asked", ["lines=1-2", "bytes=2-1", "bytes=x", "bytes=" + ",".join(["0-1"] * 2000), "bytes=0-0,-1"]
-)
-def test_a_range_that_is_none(target: Target, stored: str, asked: str) -> None:
-    """A malformed Range, or one of another unit, is ignored (RFC 9110 section 14.2), and many at once may
-    be: the answer is the whole, once."""
+@pytest.mark.parametrize("asked", ["lines=1-2", "bytes=" + ",".join(["0-1"] * 2000), "bytes=0-0,-1"])
+def test_a_range_that_is_ignored(target: Target, stored: str, asked: str) -> None:
+    """Of another unit, or several at once (RFC 9110 section 14.2): the whole, once."""
     whole = target.get(stored, Accept=f"{DICOM}; transfer-syntax=*")
     answer = target.get(stored, Accept=f"{DICOM}; transfer-syntax=*", Range=asked)
     assert (answer.status_code, answer.content) == (200, whole.content)
 
 
 @pytest.mark.parametrize(
-    "wanted", ["video/mp4", "x" * 9000, ", ".join(["a/b"] * 65), "image/png;q=7", 'a/b;c="', "\xff/x"]
+    "wanted", ["video/mp4", "x" * 5000, ", ".join(["a/b"] * 65), "image/png;q=7", 'a/b;c="', "\xff/x"]
 )
 def test_what_cannot_be_given(target: Target, stored: str, wanted: str) -> None:
     """406 for a type that is not to be had and for an Accept header that is none."""
@@ -408,7 +425,7 @@ def test_a_head_without_end(target: Target) -> None:
     assert answer[9:12] in (b"400", b"431")
 
 
-@pytest.mark.parametrize("size", [b"ffffffffffffffffff", b"-1", b"0x10", b"5;" + b"x" * 100_000, b"zz"])
+@pytest.mark.parametrize("size", [b"-1", b"0x10", b"5;" + b"x" * 100_000, b"zz"])
 def test_chunks_that_are_none(target: Target, size: bytes) -> None:
     """400."""
     sent = head(target, _CHUNKED, f"Content-Type: {multipart()}") + size + b"\r\nhello\r\n0\r\n\r\n"

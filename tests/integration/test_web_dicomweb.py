@@ -1,5 +1,8 @@
 """DICOMweb as its users have it: dicomweb-client and plain HTTP against a running archive."""
 
+import copy
+import email
+import email.message
 import gzip
 import re
 from collections.abc import Iterator
@@ -11,6 +14,7 @@ import requests
 from dicomweb_client.api import DICOMwebClient
 from pydicom.data import get_testdata_file
 from pydicom.dataset import FileDataset
+from pydicom.uid import UID
 
 from node.web.openapi import description
 from tests import corpus
@@ -180,6 +184,104 @@ def test_rendered_images_and_thumbnails(
         assert answer.content.startswith(magic)
     assert get(archive, f"{path(image)}/rendered", "image/tiff").status_code == 406
     assert get(archive, f"{path(image)}/rendered?window=1").status_code == 400
+
+
+def test_a_series_is_rendered_in_order_without_what_is_no_image(
+    archive: Archive, client: DICOMwebClient
+) -> None:
+    slices = list(corpus.ct_series(3, size=32, study=corpus.Study(seed=20)))
+    report = copy.deepcopy(slices[1])
+    report.SOPInstanceUID = report.file_meta.MediaStorageSOPInstanceUID = UID("2.25.2001")
+    del report.PixelData
+    broken = copy.deepcopy(slices[1])  # an image, but for the decoder
+    broken.SOPInstanceUID = broken.file_meta.MediaStorageSOPInstanceUID = UID("2.25.2002")
+    broken.Rows, broken.InstanceNumber = 60000, 3
+    client.store_instances([*reversed(slices), report, broken])
+    study = f"/dicom-web/studies/{slices[0].StudyInstanceUID}"
+    for address in (study, f"{study}/series/{slices[0].SeriesInstanceUID}"):
+        answer = get(archive, f"{address}/rendered?viewport=16,16", 'multipart/related; type="image/png"')
+        assert answer.status_code == 200
+        parts = list(parts_of(answer))
+        assert [headers["content-location"] for headers, _ in parts] == [
+            f"{path(image)}/rendered" for image in slices
+        ]
+        for (headers, png), image in zip(parts, slices, strict=True):
+            assert headers["content-type"] == "image/png"
+            alone = get(archive, f"{path(image)}/rendered?viewport=16,16", "image/png")
+            assert png == alone.content
+        known = {"If-None-Match": answer.headers["ETag"]}
+        again = get(
+            archive, f"{address}/rendered?viewport=16,16", "multipart/related; type=image/png", **known
+        )
+        assert again.status_code == 304
+        headers, _ = next(parts_of(get(archive, f"{address}/rendered")))
+        assert headers["content-type"] == "image/jpeg"
+        assert get(archive, f"{address}/rendered", "image/png").status_code == 406
+        assert get(archive, f"{address}/thumbnail", "image/png").status_code == 200
+
+
+def test_one_image_alone_is_rendered_plain_where_that_is_asked_for(
+    archive: Archive, client: DICOMwebClient
+) -> None:
+    (image,) = corpus.ct_series(1, size=32, study=corpus.Study(seed=21))
+    report = copy.deepcopy(image)
+    report.SOPInstanceUID = report.file_meta.MediaStorageSOPInstanceUID = UID("2.25.2003")
+    del report.PixelData
+    client.store_instances([image, report])
+    address = f"/dicom-web/studies/{image.StudyInstanceUID}/rendered"
+    plain = get(archive, address, "image/png")
+    assert (plain.status_code, plain.headers["Content-Type"]) == (200, "image/png")
+    assert plain.content == get(archive, f"{path(image)}/rendered", "image/png").content
+    ((_, part),) = parts_of(get(archive, address, 'multipart/related; type="image/png"'))
+    assert part == plain.content
+
+
+def test_nothing_to_render_is_not_acceptable(archive: Archive, client: DICOMwebClient) -> None:
+    (report,) = corpus.ct_series(1, size=32, study=corpus.Study(seed=22))
+    del report.PixelData
+    (broken,) = corpus.ct_series(1, size=32, study=corpus.Study(seed=23))
+    broken.Rows = 60000
+    client.store_instances([report, broken])
+    for image in (report, broken):
+        answer = get(archive, f"/dicom-web/studies/{image.StudyInstanceUID}/rendered")
+        assert answer.status_code == 406
+    assert get(archive, "/dicom-web/studies/1.2.3.4/rendered").status_code == 404
+
+
+def parts_of(answer: requests.Response) -> Iterator[tuple[dict[str, str], bytes]]:
+    """(headers, content) of each part."""
+    message = email.message_from_bytes(
+        f"Content-Type: {answer.headers['Content-Type']}\r\n\r\n".encode() + answer.content
+    )
+    assert message.is_multipart()
+    for part in message.get_payload():
+        assert isinstance(part, email.message.Message)
+        content = part.get_payload(decode=True)
+        assert isinstance(content, bytes)
+        yield {name.lower(): value for name, value in part.items()}, content
+
+
+def test_dates_and_versions_of_what_is_retrieved(archive: Archive, client: DICOMwebClient) -> None:
+    first, second = corpus.ct_series(2, size=32, study=corpus.Study(seed=25))
+    client.store_instances([first, second])
+    study = f"/dicom-web/studies/{first.StudyInstanceUID}"
+    for accept in ("application/dicom", 'multipart/related; type="application/dicom"'):
+        whole = get(archive, path(first), accept)
+        since = {"If-Modified-Since": whole.headers["Last-Modified"]}
+        assert get(archive, path(first), accept, **since).status_code == 304
+        assert (
+            get(archive, path(first), accept, **{"If-None-Match": whole.headers["ETag"]}).status_code == 304
+        )
+        old = {"If-Modified-Since": "Sat, 01 Jan 2000 00:00:00 GMT"}
+        assert get(archive, path(first), accept, **old).status_code == 200
+    both = get(archive, study)
+    assert both.headers["Cache-Control"] == "private, no-cache"
+    known = {"If-None-Match": both.headers["ETag"]}
+    assert get(archive, study, **known).status_code == 304
+    since = {"If-Modified-Since": both.headers["Last-Modified"]}
+    client.delete_instance(second.StudyInstanceUID, second.SeriesInstanceUID, second.SOPInstanceUID)
+    assert get(archive, study, **since).status_code == 200  # one is gone, and no date tells
+    assert get(archive, study, **known).status_code == 200
 
 
 def test_other_bytes_under_a_known_uid_are_refused(archive: Archive, series: list[FileDataset]) -> None:

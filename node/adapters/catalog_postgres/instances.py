@@ -119,6 +119,13 @@ class PostgresInstances:
 
     def headers(self, scope: Scope) -> Iterator[tuple[StoredInstance, bytes]]:
         """Instances in scope with their packed headers, streamed in `select`'s order."""
+        if scope.instance_uid is not None:  # one row, in one go
+            query, parameters = union([scope], f"{INSTANCE_COLUMNS}, header")
+            with self._pool.connection() as connection:
+                row = connection.execute(query.encode(), parameters, binary=True).fetchone()
+            if row is not None:
+                yield stored_instance(row), bytes(row[-1])
+            return
         inner, parameters = union([scope], "instance_pk")
         query = (
             f"SELECT instance_pk, octet_length(header) FROM {JOINED}"  # noqa: S608

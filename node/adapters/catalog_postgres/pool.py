@@ -47,12 +47,13 @@ _NOT_NOW = ("08", "53", "57", "58", "55P03", "40001", "40P01", "25006")
 
 RV = TypeVar("RV")
 
-# Plans must not depend on how the server happens to be configured; compiling these queries costs more than
-# running them.
+# Plans must not depend on how the server happens to be configured. Compiling these queries, or starting
+# processes for them, costs more than running them.
 _CONFIGURE = """
 SELECT set_config('statement_timeout', %s, false), set_config('TimeZone', 'UTC', false),
        set_config('idle_in_transaction_session_timeout', '600s', false),
        set_config('jit', 'off', false), set_config('random_page_cost', '1.1', false),
+       set_config('max_parallel_workers_per_gather', '0', false),
        current_setting('synchronous_commit'), current_setting('fsync'),
        current_setting('full_page_writes')
 """
@@ -210,7 +211,7 @@ class Pool:
             connection.add_notice_handler(connection.notice)
             row = connection.execute(_CONFIGURE, (self._statement_timeout,)).fetchone()
             assert row is not None  # noqa: S101 - a SELECT without FROM has one row
-            _refuse_unsafe(*row[5:])
+            _refuse_unsafe(*row[6:])
         except BaseException:
             connection.close()
             raise

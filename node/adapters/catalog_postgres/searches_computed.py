@@ -6,7 +6,7 @@ Counted for the distinct patients, studies and series of a page, one statement f
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from node.adapters.catalog_postgres.searches_asking import Asking
+from node.adapters.catalog_postgres.searches_asking import KEYS, Asking
 from node.domain import query
 from node.domain.dictionary import vr_of
 
@@ -48,7 +48,7 @@ _EXPRESSIONS = {
         _LIST.format(column="sop_class_uid", table="instances", key="study_pk"),
     ),
 }
-_STATEMENT = "SELECT k.pk, {expressions} FROM unnest(%s::bigint[]) AS k (pk)"
+_STATEMENT = "SELECT k.pk, {expressions} FROM {keys} AS k (pk)"
 _ONLINE = {"vr": "CS", "Value": ["ONLINE"]}
 
 Keys = dict[str, int]  # "patient_pk", "study_pk", "series_pk" of a row, those that it has
@@ -65,7 +65,10 @@ def computed(asking: Asking, tags: Iterable[str], rows: Sequence[Keys]) -> list[
     for key, its_tags in wanted.items():
         expressions = ", ".join(_EXPRESSIONS[tag][1] for tag in its_tags)
         pks = {row[key] for row in rows}
-        found = {row[0]: row[1:] for row in asking.by_keys(_STATEMENT.format(expressions=expressions), pks)}
+        found = {
+            row[0]: row[1:]
+            for row in asking.by_keys(_STATEMENT.format(expressions=expressions, keys=KEYS), pks)
+        }
         elements = {
             pk: {tag: _element(tag, value) for tag, value in zip(its_tags, values, strict=True)}
             for pk, values in found.items()

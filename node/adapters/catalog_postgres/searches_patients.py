@@ -20,6 +20,7 @@ from psycopg import sql
 
 from node.adapters.catalog_postgres.searches_asking import Asking
 from node.adapters.catalog_postgres.searches_where import (
+    PATIENT_ID,
     Condition,
     all_of,
     any_of,
@@ -32,13 +33,16 @@ from node.domain.query import Kind, Match, Query
 SOME = 1500
 MANY = 10_000
 SAMPLE = 4000
-COMMON = 12
+COMMON = 5
+
+_NOBODY = "{}"
 
 _SAMPLE = """
 SELECT count(*) FROM (
     SELECT patient_name FROM studies ORDER BY study_date COLLATE "C" DESC, study_pk DESC LIMIT {sample}
 ) s WHERE {where}
 """
+_KEYS = "SELECT count(*), coalesce(array_agg(patient_pk), '{{}}')::text FROM ({found}) found"
 _PATIENTS = "(SELECT p.patient_pk FROM patients p WHERE {where} LIMIT {limit})"
 
 
@@ -59,19 +63,25 @@ def narrowed(
     in_studies = query.level is not Level.PATIENT and not query.fuzzy
     alternatives = [name_conditions(match, fuzzy=query.fuzzy) for match in named] or [[condition("TRUE")]]
     rest = [*others, *(any_of(one) for one in alternatives[1:])]
-    patients = None
+    patients: str | None = None
     if not any(_is_infix(match) for match in named):
-        patients = _few(asking, alternatives[0], rest, SOME)
+        patients = _few(asking, alternatives[0], rest, SOME, by_unique=_is_id(query, named, others))
     if patients is None and not (in_studies and named and _is_common(asking, named)):
         patients = _few(asking, alternatives[0], rest, MANY)
     if patients is None:
         names = (name_conditions(match, fuzzy=query.fuzzy, in_studies=in_studies) for match in named)
         return Patients([*others, *(any_of(one) for one in names)], frequent=True)
-    if not patients:
+    if patients == _NOBODY:
         return None
     table = "p" if query.level is Level.PATIENT else "s"
     key = sql.Identifier(table, "patient_pk")
-    return Patients([condition("{key} = ANY(%s)", patients, tables=table, key=key)], frequent=False)
+    return Patients([condition("{key} = ANY(%s::bigint[])", patients, tables=table, key=key)], frequent=False)
+
+
+def _is_id(query: Query, named: Sequence[Match], others: Sequence[Condition]) -> bool:
+    """Whether all that is asked of the patient is one ID."""
+    ids = [match for match in query.matches if match.path == (PATIENT_ID,) and match.kind is Kind.SINGLE]
+    return not named and len(ids) == len(others) == 1
 
 
 def _is_infix(match: Match) -> bool:
@@ -86,13 +96,20 @@ def _is_common(asking: Asking, named: Sequence[Match]) -> bool:
 
 
 def _few(
-    asking: Asking, alternatives: Sequence[Condition], others: Sequence[Condition], limit: int
-) -> list[int] | None:
-    """The keys of the patients under all `others` and one of the alternatives; None if above `limit`."""
+    asking: Asking,
+    alternatives: Sequence[Condition],
+    others: Sequence[Condition],
+    limit: int,
+    *,
+    by_unique: bool = False,
+) -> str | None:
+    """The keys of the patients under all `others` and one of the alternatives, as PostgreSQL writes an array
+    (there can be thousands, and all we do is to hand them back); None if there are more than `limit`."""
     parts, parameters = [], []
     for alternative in alternatives:
         where = all_of([alternative, *others])
         parts.append(sql.SQL(_PATIENTS).format(where=where.text, limit=sql.Literal(limit + 1)))
         parameters += where.parameters
-    found = asking.keys(sql.SQL(" UNION ").join(parts), parameters)
-    return [row[0] for row in found] if len(found) <= limit else None
+    text = sql.SQL(_KEYS).format(found=sql.SQL(" UNION ").join(parts))
+    number, keys = asking.keys(text, parameters, by_unique=by_unique)[0]
+    return str(keys) if number <= limit else None

@@ -6,6 +6,7 @@ from typing import Any
 
 from psycopg import sql
 
+from node.adapters.catalog_postgres.searches_asking import KEYS
 from node.adapters.catalog_postgres.searches_where import Condition, all_of, condition
 from node.domain.errors import Reason, Refusal
 from node.domain.model import Level
@@ -50,14 +51,14 @@ _KEY = {
 }
 # The page's rows, completed: the same columns whatever the level
 _COLUMNS = {
-    Level.PATIENT: "p.patient_pk, NULL, NULL, p.attributes, NULL, NULL, NULL, NULL, NULL, NULL, NULL",
-    Level.STUDY: "s.patient_pk, s.study_pk, NULL, p.attributes, s.attributes, NULL, NULL,"
+    Level.PATIENT: "p.patient_pk, NULL, NULL, p.attributes::text, NULL, NULL, NULL, NULL, NULL, NULL, NULL",
+    Level.STUDY: "s.patient_pk, s.study_pk, NULL, p.attributes::text, s.attributes::text, NULL, NULL,"
     " s.study_uid, NULL, NULL, NULL",
-    Level.SERIES: "s.patient_pk, s.study_pk, e.series_pk, p.attributes, s.attributes,"
-    " e.attributes, NULL, s.study_uid, e.series_uid, NULL, NULL",
-    Level.IMAGE: "s.patient_pk, s.study_pk, i.series_pk, p.attributes,"
-    " s.attributes, e.attributes, i.attributes, s.study_uid, e.series_uid, i.sop_instance_uid,"
-    " i.sop_class_uid",
+    Level.SERIES: "s.patient_pk, s.study_pk, e.series_pk, p.attributes::text, s.attributes::text,"
+    " e.attributes::text, NULL, s.study_uid, e.series_uid, NULL, NULL",
+    Level.IMAGE: "s.patient_pk, s.study_pk, i.series_pk, p.attributes::text,"
+    " s.attributes::text, e.attributes::text, i.attributes::text, s.study_uid, e.series_uid,"
+    " i.sop_instance_uid, i.sop_class_uid",
 }
 
 
@@ -65,13 +66,13 @@ def _rows(level: Level) -> str:
     """The statement that completes rows by their keys, in the keys' order."""
     base, joins = _FROM[level]
     return (
-        f"SELECT page.pk, {_COLUMNS[level]} FROM unnest(%s::bigint[]) WITH ORDINALITY AS page (pk, place)"  # noqa: S608
+        f"SELECT page.pk, {_COLUMNS[level]} FROM {KEYS} WITH ORDINALITY AS page (pk, place)"  # noqa: S608
         f" JOIN {base} ON {_KEY[level]} = page.pk {' '.join(joins.values())} ORDER BY page.place"
     )
 
 
-# Columns: key, keys of patient, study and series, attributes of patient to instance, UIDs of study to
-# instance, SOP class UID
+# Columns: key, keys of patient, study and series, attributes of patient to instance (JSON text),
+# UIDs of study to instance, SOP class UID
 ROWS = {level: _rows(level) for level in _FROM}
 
 
@@ -118,6 +119,7 @@ class Select:
         walks: bool,
     ) -> None:
         self.walks = walks
+        self.fixed_study = fixed_study
         self._level = level
         self._by_study = level is not Level.PATIENT and not (fixed_study and level is not Level.STUDY)
         self._where = all_of([*conditions, *self._behind(after)])

@@ -24,12 +24,12 @@ from node.domain.query import MODALITIES_IN_STUDY, SOP_CLASSES_IN_STUDY, Kind, M
 from node.domain.vr import SINGLE_TEXT
 
 TABLE_OF = {Level.PATIENT: "p", Level.STUDY: "s", Level.SERIES: "e", Level.IMAGE: "i"}
-PATIENT_NAME = "00100010"
+PATIENT_NAME, PATIENT_ID = "00100010", "00100020"
 STUDY_DATE, STUDY_TIME = "00080020", "00080030"
 
 # Columns of plain text
 _TEXT = {
-    "00100020": ("p", "patient_id"),
+    PATIENT_ID: ("p", "patient_id"),
     "00100021": ("p", "issuer"),
     "00100030": ("p", "birth_date"),
     "00100040": ("p", "sex"),

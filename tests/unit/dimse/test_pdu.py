@@ -65,13 +65,6 @@ def test_fragments_are_told_apart() -> None:
     assert (data.context_id, data.is_command, data.is_last, bytes(data.data)) == (5, False, False, b"cdef")
 
 
-def test_a_fragment_header_is_what_fragments_reads() -> None:
-    sent = pdu.fragment_header(7, is_command=False, is_last=True, length=4) + b"data"
-    assert pdu.read_header(sent[:6]) == (pdu.P_DATA, len(sent) - 6)
-    (fragment,) = pdu.fragments(memoryview(sent)[6:])
-    assert (fragment.context_id, fragment.is_command, fragment.is_last) == (7, False, True)
-
-
 NUMBER = st.integers(0, 0xFFFF)
 UID = st.from_regex(r"[1-9](\.[1-9][0-9]{0,5}){0,8}", fullmatch=True)
 

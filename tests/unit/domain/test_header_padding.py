@@ -108,8 +108,9 @@ def test_a_single_other_byte_among_the_zeros_is_refused(count: int, data: st.Dat
     step = data.draw(st.integers(1, 9000))
     reader = HeaderReader(EXPLICIT, LIMITS)
     with pytest.raises(Refusal) as refusal:
-        for chunk in (PATIENT_ID + PIXELS, *(garbage[at : at + step] for at in range(0, count, step))):
-            reader.feed(chunk)
+        reader.feed(PATIENT_ID + PIXELS)
+        for at in range(0, count, step):
+            reader.feed(garbage[at : at + step])
         reader.finish()
     assert refusal.value.reason is Reason.NOT_UNDERSTOOD
 

@@ -1,5 +1,7 @@
 """Conditional and partial requests (RFC 9110 sections 13 and 14)."""
 
+from datetime import datetime, timedelta, timezone
+
 import falcon
 import pytest
 from falcon import testing
@@ -93,3 +95,43 @@ def test_versions_that_the_client_has(known: str | None, same: bool) -> None:
     assert (str(resp.status)[:3] == "304") is same
     assert resp.get_header("ETag") == '"abc"'
     assert resp.get_header("Cache-Control") == "private, no-cache"
+
+
+RECEIVED = datetime(2024, 2, 29, 12, 30, 15, 999_999, timezone(timedelta(hours=2)))
+
+
+@pytest.mark.parametrize(
+    ("since", "same"),
+    [
+        ("Thu, 29 Feb 2024 10:30:15 GMT", True),
+        ("Thu, 29 Feb 2024 10:30:14 GMT", False),
+        ("Fri, 01 Mar 2024 00:00:00 GMT", True),
+        ("Thursday, 29-Feb-24 10:30:15 GMT", True),  # RFC 850's form (RFC 9110 section 5.6.7)
+        ("Thu, 29 Feb 2024 10:30:15 -0000", False),
+        ("yesterday", False),
+        ("", False),
+        ("Thu, 99 Feb 2024 10:30:15 GMT", False),
+        ("Thu, 29 Feb 999999999999 10:30:15 GMT", False),
+    ],
+)
+def test_dates_that_the_client_has(since: str, same: bool) -> None:
+    req = falcon.Request(testing.create_environ(headers={"If-Modified-Since": since}))
+    resp = falcon.Response()
+    assert caching.unchanged(req, resp, ETAG, caching.IMMUTABLE, modified=RECEIVED) is same
+    assert (str(resp.status)[:3] == "304") is same
+    assert resp.get_header("Last-Modified") == "Thu, 29 Feb 2024 10:30:15 GMT"
+
+
+def test_a_version_outweighs_a_date() -> None:
+    headers = {"If-Modified-Since": "Fri, 01 Mar 2030 00:00:00 GMT", "If-None-Match": '"old"'}
+    req, resp = falcon.Request(testing.create_environ(headers=headers)), falcon.Response()
+    assert not caching.unchanged(req, resp, ETAG, caching.IMMUTABLE, modified=RECEIVED)
+
+
+def test_a_date_is_held_against_nothing_that_may_lose_a_part() -> None:
+    headers = {"If-Modified-Since": "Fri, 01 Mar 2030 00:00:00 GMT"}
+    req, resp = falcon.Request(testing.create_environ(headers=headers)), falcon.Response()
+    caching.last_modified(resp, RECEIVED)
+    assert not caching.unchanged(req, resp, ETAG, caching.REVALIDATE, weak=True)
+    assert resp.get_header("ETag") == 'W/"abc"'
+    assert resp.get_header("Last-Modified") == "Thu, 29 Feb 2024 10:30:15 GMT"

@@ -5,7 +5,7 @@ import pytest
 from node.domain.errors import Reason, Refusal
 from node.domain.syntaxes import SYNTAXES
 from node.web import accept
-from node.web.negotiate import frames, instances
+from node.web.negotiate import attributes, frames, images, instances
 
 IMPLICIT, EXPLICIT, BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
 BASELINE, J2K, HTJ2K = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.201"
@@ -102,3 +102,71 @@ def test_every_stored_frame_can_be_had_as_it_is(stored: str) -> None:
     form = frames(accept.parse("*/*"), stored, count=3)
     assert not form.decoded
     assert form.media_type == SYNTAXES[stored].media_type
+
+
+JSON, DICOM_JSON, XML = "application/json", "application/dicom+json", "application/dicom+xml"
+
+
+@pytest.mark.parametrize(
+    ("header", "media_type"),
+    [
+        ("*/*", DICOM_JSON),
+        ("application/*", DICOM_JSON),
+        (DICOM_JSON, DICOM_JSON),
+        (JSON, JSON),
+        (f"{JSON}; q=0.1, {DICOM_JSON}", DICOM_JSON),
+        (f'multipart/related; type="{XML}"', XML),
+        ("multipart/related", XML),
+        (f'multipart/related; type="{XML}"; q=0.1, {JSON}', JSON),
+        (f'multipart/related; type="{DICOM_JSON}", {JSON}', JSON),
+        (f"{XML}, {JSON}; q=0.1", JSON),
+    ],
+)
+def test_attributes(header: str, media_type: str) -> None:
+    assert attributes(accept.parse(header)) == media_type
+
+
+@pytest.mark.parametrize("header", [XML, "text/html", f'multipart/related; type="{DICOM_JSON}"'])
+def test_attributes_refused(header: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        attributes(accept.parse(header))
+    assert caught.value.reason is Reason.NOT_ACCEPTABLE
+
+
+JPEG, PNG = "image/jpeg", "image/png"
+
+
+@pytest.mark.parametrize(
+    ("header", "single", "count", "form"),
+    [
+        ("*/*", True, 1, (JPEG, False)),
+        ("*/*", False, 1, (JPEG, True)),
+        ("*/*", False, 2, (JPEG, True)),
+        ("image/*", True, 1, (JPEG, False)),
+        (PNG, True, 1, (PNG, False)),
+        (PNG, False, 1, (PNG, False)),
+        (f'multipart/related; type="{PNG}"', True, 1, (PNG, True)),
+        (f'multipart/related; type="{PNG}"', False, 2, (PNG, True)),
+        ("multipart/related", False, 2, (JPEG, True)),
+        (f'{PNG}, multipart/related; type="{JPEG}"', False, 2, (JPEG, True)),
+        (f"{PNG}, */*; q=0.1", False, 2, (JPEG, True)),
+    ],
+)
+def test_images(header: str, single: bool, count: int, form: tuple[str, bool]) -> None:
+    assert images(accept.parse(header), single=single, count=count) == form
+
+
+@pytest.mark.parametrize(
+    ("header", "count"),
+    [
+        ("image/gif", 1),
+        (PNG, 2),
+        ("image/*", 2),
+        (f"{JPEG}, {PNG}", 2),
+        ('multipart/related; type="video/mp4"', 2),
+    ],
+)
+def test_images_refused(header: str, count: int) -> None:
+    with pytest.raises(Refusal) as caught:
+        images(accept.parse(header), single=False, count=count)
+    assert caught.value.reason is Reason.NOT_ACCEPTABLE

@@ -1,0 +1,192 @@
+"""One seeded run: load, kills, a power cut, healing, bits flipped on the disk, and the judgement.
+
+The moments are drawn by how much has been acknowledged, so that every kill falls into the traffic however
+fast the machine is; which one of several processes dies, and who sends what, follow from the seed too.
+"""
+
+import os
+import random
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.archive import Archive, start_archive
+from tests.kills import faults, readback
+from tests.kills.clients import Target, Traffic
+from tests.kills.corpus import Corpus, Instance
+from tests.kills.judge import Row, Seen, Violation, judge
+from tests.kills.log import STORES, History, Result, longest_gap_seconds
+from tests.kills.lossy import forget_what_was_not_synced
+from tests.support import free_port, wait_until
+
+ROOT = Path(__file__).parents[2]
+MORE_KILLS = 3  # beyond one of each kind
+TRAFFIC_SECONDS = 240.0
+VICTIM_SECONDS = 30.0
+HEAL_SECONDS = 90.0
+FLIPPED = 12
+
+
+@dataclass
+class Run:
+    """What a run was like."""
+
+    violations: list[Violation]
+    history: History
+    killed: list[str] = field(default_factory=list)
+    forgotten: int = 0  # files that the power cut took, or parts of them
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def broken(self) -> set[str]:
+        """The invariants that did not hold."""
+        return {each.invariant for each in self.violations}
+
+    def __str__(self) -> str:
+        stores = [each for each in self.history.operations if each.kind in STORES]
+        ends = {result: sum(each.result is result for each in stores) for result in Result}
+        told = ", ".join(f"{count} {result.value}" for result, count in ends.items())
+        times = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.seconds.items())
+        gap = longest_gap_seconds(self.history.operations)
+        reads = len(self.history.operations) - len(stores)
+        lines = [f"{len(stores)} stores ({told}), {reads} reads, longest gap {gap:.1f} s; {times}"]
+        lines += [f"killed: {', '.join(self.killed)}; forgotten by the power cut: {self.forgotten}"]
+        ways = Counter((each.client, each.kind, each.status) for each in self.history.operations)
+        lines += [f"{count} × {' '.join(way)}" for way, count in sorted(ways.items())]
+        lines += [f"{each.invariant}: {each.what}" for each in self.violations[:20]]
+        return "\n".join(lines)
+
+
+def run(folder: Path, corpus: Corpus, seed: int, *, mutation: str = "") -> Run:
+    """Run it in `folder`, which must not exist yet."""
+    return _Scenario(folder, corpus, seed, mutation).run()
+
+
+class _Scenario:
+    def __init__(self, folder: Path, corpus: Corpus, seed: int, mutation: str) -> None:
+        self._folder = folder
+        self._corpus = corpus
+        self._seed = seed
+        self._generator = random.Random(seed)
+        self._objects = folder / "data" / "objects"
+        self._book = folder / "book"
+        self._environment = {
+            "PYTHONPATH": os.pathsep.join((str(Path(__file__).parent / "inside"), str(ROOT))),
+            "KILLS_OBJECTS": str(self._objects),
+            "KILLS_BOOK": str(self._book),
+            "KILLS_MUTATION": mutation,
+            "STELE_LOG_LEVEL": "debug",  # silent even then
+        }
+        self._ports = free_port(), free_port()
+        self._run = Run([], History())
+
+    def run(self) -> Run:
+        began = time.monotonic()
+        self._folder.mkdir()
+        archive = self._start()
+        try:
+            self._lap("start", began)
+            traffic = Traffic(Target(archive.dicom_port, archive.base_url), self._run.history)
+            began = time.monotonic()
+            archive = self._send(archive, traffic)
+            self._lap("traffic", began)
+            began = time.monotonic()
+            wait_until(archive.ready, HEAL_SECONDS, "the archive heals")
+            self._lap("heal", began)
+            began = time.monotonic()
+            seen = self._read_back(archive, traffic.pages)
+            self._lap("read back", began)
+        finally:
+            archive.stop()
+        rows = [_row(each) for each in self._everything()]
+        self._run.violations = judge(self._run.history.operations, rows, seen)
+        return self._run
+
+    def _start(self) -> Archive:
+        return start_archive(self._folder / "data", environment=self._environment, ports=self._ports)
+
+    def _lap(self, name: str, began: float) -> None:
+        self._run.seconds[name] = time.monotonic() - began
+
+    def _everything(self) -> list[Instance]:
+        return [*self._corpus.instances, *self._corpus.originals]
+
+    # --- Traffic and faults ----------------------------------------------------------------------
+
+    def _send(self, archive: Archive, traffic: Traffic) -> Archive:
+        """Send everything, with what happens meanwhile; returns the archive that runs then."""
+        plan = [*faults.FAULTS, *self._generator.choices(faults.FAULTS, k=MORE_KILLS)]
+        moments = [(self._generator.uniform(0.02, 0.95), fault) for fault in plan]
+        cut_at = self._generator.uniform(0.5, 0.95)
+        ended = threading.Event()
+        reader = threading.Thread(target=traffic.read_latest, args=(ended, self._seed), name="reader")
+        clients = traffic.start(self._corpus, self._seed)
+        reader.start()
+        deadline = time.monotonic() + TRAFFIC_SECONDS
+        try:
+            for moment, fault in sorted([*moments, (cut_at, None)], key=lambda each: each[0]):
+                self._await(moment, clients, deadline)
+                if fault is None:
+                    archive = self._cut_the_power(archive)
+                else:
+                    self._kill(fault, archive)
+            for client in clients:
+                client.join(max(0.0, deadline - time.monotonic()))
+            assert not any(client.is_alive() for client in clients), f"clients do not finish\n{self._run}"
+            assert not traffic.faults, traffic.faults
+        finally:
+            traffic.stop.set()
+            ended.set()
+            for thread in (*clients, reader):
+                thread.join()
+        return archive
+
+    def _await(self, moment: float, clients: list[threading.Thread], deadline: float) -> None:
+        """Until so much has been acknowledged, and a little longer."""
+        wanted = moment * len(self._corpus)
+        while self._run.history.acknowledged < wanted and any(each.is_alive() for each in clients):
+            assert time.monotonic() < deadline, f"no progress any more\n{self._run}"
+            time.sleep(0.005)
+        time.sleep(self._generator.uniform(0, 0.05))
+
+    def _kill(self, fault: faults.Fault, archive: Archive) -> None:
+        """Kill somebody; if the last kill has left nobody of that kind, wait for a new one."""
+        wait_until(
+            lambda: faults.kill_one(fault, archive, self._generator),
+            VICTIM_SECONDS,
+            f"a {fault.name} to kill",
+        )
+        self._run.killed.append(fault.name)
+
+    def _cut_the_power(self, archive: Archive) -> Archive:
+        faults.kill_all(archive)
+        self._run.forgotten = forget_what_was_not_synced(self._objects, self._book)
+        self._run.killed.append("everything")
+        return self._start()
+
+    # --- Afterwards ------------------------------------------------------------------------------
+
+    def _read_back(self, archive: Archive, pages: list[str]) -> Seen:
+        everything = self._everything()
+        seen = Seen()
+        seen.listings = {"QIDO-RS": readback.qido(archive), "C-FIND": readback.c_find(archive)}
+        seen.retrieved = {
+            "WADO-RS": readback.wado(archive, everything),
+            "C-GET": readback.c_get(archive, self._folder / "get", everything),
+        }
+        files = readback.files_by_uid(archive)
+        victims = [each for each in everything if each.uid in files]
+        victims = self._generator.sample(victims, min(FLIPPED, len(victims)))
+        for each in victims:
+            readback.flip_a_bit(files[each.uid])
+        seen.flipped = {each.uid for each in victims}
+        seen.from_flipped = {"WADO-RS": readback.wado_each(archive, victims)}
+        seen.findings, seen.orphans = readback.check(archive)
+        seen.leaks = readback.leaks(archive, pages)
+        return seen
+
+
+def _row(instance: Instance) -> Row:
+    return Row(instance.patient_id, instance.study, instance.series, instance.uid)
