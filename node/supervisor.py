@@ -10,6 +10,7 @@ die with their supervisor (PR_SET_PDEATHSIG), so that a killed one leaves no hal
 
 import ctypes
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -30,6 +31,7 @@ ROLES = ("dimse", "web", "worker")
 STOP_SECONDS = 30.0
 PAUSES_SECONDS = (0.2, 1.0, 5.0, 15.0)
 HEALTHY_SECONDS = 30.0  # a child that lived for so long starts at the first pause again
+OPEN_FILES = 8192  # per process: two thousand connections and what they have open
 _PR_SET_PDEATHSIG = 1
 
 log = structlog.get_logger()
@@ -57,6 +59,7 @@ class Supervisor:
         """Serve until SIGTERM or SIGINT."""
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
+        _allow_open_files()
         settings = self._settings
         run_folder = bootstrap.run_file(settings).parent
         run_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -118,6 +121,15 @@ class Supervisor:
                 log.error("process did not finish in time", pid=process.pid)
                 process.kill()
                 process.wait()
+
+
+def _allow_open_files() -> None:
+    """Raise the soft limit, which is 1,024 on Debian, for this process and its children, as far as the
+    hard limit lets us."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def die_with_parent() -> None:

@@ -1,7 +1,9 @@
 """Listening: one accept loop, and a thread for each connection from its first byte on.
 
-Half-open connections take nothing but a place among `max_pending`; when these are taken, the newest
-connection is closed at once. Several processes listen on one port by SO_REUSEPORT.
+Half-open connections take nothing but a place among `max_pending`; when these are taken, one of whoever
+holds most of them makes room for the newcomer. A calling AE title that the site says nothing about proves
+nothing, so associations under such titles are counted by address: changing the title gains no more of them.
+Several processes listen on one port by SO_REUSEPORT.
 """
 
 import contextlib
@@ -23,7 +25,8 @@ from node.dimse.pdu import Broken, Rejected
 from node.dimse.status import where
 from node.dimse.storing import Storing
 from node.domain.errors import Reason, Refusal
-from node.domain.model import Actor, AuditEvent
+from node.domain.model import Actor, ApplicationEntity, AuditEvent
+from node.services.limits import most_crowding
 
 BACKLOG = 512
 OVERLOAD_SECONDS = 0.05  # pause when the process has no descriptors left to accept with
@@ -46,7 +49,7 @@ class Listener:
         self._seats = Seats(self._dicom.max_associations)
         self._audited = Sparingly()
         self._lock = threading.Lock()
-        self._pending: set[Arrival] = set()
+        self._pending: dict[Arrival, None] = {}  # in order of arrival
         self._served: set[Served | Storing] = set()
         self._sockets: list[tuple[socket.socket, ssl.SSLContext | None]] = []
         self._closing = socket.socketpair()
@@ -103,13 +106,9 @@ class Listener:
             return
         arrival = self._gate.arrival(connected, str(peer[0]))
         with self._lock:
-            full = len(self._pending) >= self._dicom.max_pending
-            if not full:
-                self._pending.add(arrival)
-        if full:
-            connected.close()
-            metrics.REFUSALS.labels("dimse", Reason.TOO_MANY.value).inc()
-            return
+            if len(self._pending) >= self._dicom.max_pending:
+                self._make_room()
+            self._pending[arrival] = None
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         try:
@@ -117,8 +116,16 @@ class Listener:
         except RuntimeError:  # no more threads: this connection ends, the listener does not
             log.error("no thread for a connection")
             with self._lock:
-                self._pending.discard(arrival)
+                self._pending.pop(arrival, None)
             connected.close()
+
+    def _make_room(self) -> None:
+        """End a connection that waits; its own thread notices and closes it. Call with the lock held."""
+        out = most_crowding([(each.address, each) for each in self._pending])
+        del self._pending[out]
+        metrics.REFUSALS.labels("dimse", Reason.TOO_MANY.value).inc()
+        with contextlib.suppress(OSError):
+            out.socket.shutdown(socket.SHUT_RDWR)
 
     def _connection(self, arrival: Arrival, context: ssl.SSLContext | None) -> None:
         """A connection's life, in its own thread."""
@@ -131,7 +138,7 @@ class Listener:
         finally:
             metrics.ASSOCIATIONS.labels("pending").dec()
             with self._lock:
-                self._pending.discard(arrival)
+                self._pending.pop(arrival, None)
             if caller is None:
                 arrival.socket.close()
         if caller is not None:
@@ -143,7 +150,7 @@ class Listener:
             if not storing.suits(caller.request):
                 check_decodable(caller)
             own_limit = caller.entity.max_associations or self._dicom.max_associations_per_ae
-            if not self._seats.enter(caller.request.calling, own_limit):
+            if not self._seats.enter(_counted_as(caller), own_limit):
                 raise Rejected(*LOCAL_LIMIT, "too many associations")
         except Silent as silent:
             if silent.reason is not None:
@@ -175,7 +182,7 @@ class Listener:
             log.error("association failed", **where(error))
         finally:
             caller.socket.close()
-            self._seats.leave(caller.request.calling)
+            self._seats.leave(_counted_as(caller))
             metrics.ASSOCIATIONS.labels("open").dec()
 
     def _refused(self, arrival: Arrival, reason: Reason, comment: str) -> None:
@@ -189,6 +196,12 @@ class Listener:
             self._edge.archive.catalog.audits.record(event)
         except Refusal as refusal:
             log.warning("refusal not audited", reason=refusal.reason.value)
+
+
+def _counted_as(caller: Caller) -> str:
+    """Whose association it is, for the limit on how many one may have."""
+    title = caller.request.calling
+    return caller.address if caller.entity == ApplicationEntity(title) else title
 
 
 def tls_context(dicom: Dicom) -> ssl.SSLContext:

@@ -87,7 +87,7 @@ def send_json(req: falcon.Request, resp: falcon.Response, value: Any, media_type
     """Answer with JSON, compressed if it is worth it and the client takes it."""
     data = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
     resp.content_type = media_type
-    resp.append_header("Vary", "Accept, Accept-Encoding")
+    resp.set_header("Vary", "Accept, Accept-Encoding")
     if len(data) >= COMPRESS_FROM_BYTES and accepts_gzip(req):
         data = gzip.compress(data, compresslevel=1, mtime=0)
         resp.set_header("Content-Encoding", "gzip")

@@ -27,14 +27,16 @@ def unchanged(
     *,
     weak: bool = False,
     modified: datetime | None = None,
+    vary: str = "Accept",
 ) -> bool:
-    """Set the validators and Cache-Control; True if the client has this version, and then the answer is 304.
+    """Set what caches go by; True if the client has this version, and then the answer is 304.
 
     `weak`: the same content may go out in other bytes, as multipart messages do. `modified`: when
     the content came to be; only for what never changes afterwards (see `last_modified`).
     """
     resp.set_header("ETag", f'{"W/" * weak}"{etag}"')
     resp.set_header("Cache-Control", cache_control)
+    resp.set_header("Vary", vary)
     if modified is not None:
         last_modified(resp, modified)
     known = req.if_none_match

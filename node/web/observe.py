@@ -4,7 +4,6 @@ The access log has the route's template, never the path or the query, in which p
 """
 
 import re
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +13,7 @@ import structlog
 
 from node import metrics
 from node.domain.errors import Refusal
+from node.services.limits import Turns
 from node.web.status import PROBLEM, RETRY_AFTER_SECONDS, problem
 
 log = structlog.get_logger()
@@ -112,21 +112,24 @@ class Observed:
 class Gate:
     """At most `at_once` requests inside, `waiting` more before the gate; the rest is told to come back.
 
+    A request is inside until its last byte has been taken, so a client that reads slowly on as many
+    connections as it can open would hold all places; hence one address gets half of them at most. Clients
+    behind a proxy are told apart if it speaks PROXY protocol.
+
     The server has more threads than that, so that health and metrics, which do not pass here, are
     answered while everything else is busy.
     """
 
     def __init__(self, app: Application, *, at_once: int, waiting: int, wait_seconds: float) -> None:
         self._app = app
-        self._inside = threading.BoundedSemaphore(at_once)
-        self._before = threading.BoundedSemaphore(waiting)
-        self._wait_seconds = wait_seconds
+        self._turns = Turns(at_once, waiting, wait_seconds)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """WSGI."""
         if environ.get("PATH_INFO") in UNGATED:
             return self._app(environ, start_response)
-        if not self._enter():
+        address = str(environ.get("REMOTE_ADDR", ""))
+        if not self._turns.enter(address):
             metrics.REFUSALS.labels("http", "busy").inc()
             data = problem(503, "busy", "too many requests at once", environ.get("stele.request_id", ""))
             headers = [
@@ -139,16 +142,6 @@ class Gate:
         try:
             body = self._app(environ, start_response)
         except BaseException:
-            self._inside.release()
+            self._turns.leave(address)
             raise
-        return _Body(body, lambda _complete, _sent: self._inside.release())
-
-    def _enter(self) -> bool:
-        if self._inside.acquire(blocking=False):
-            return True
-        if not self._before.acquire(blocking=False):
-            return False
-        try:
-            return self._inside.acquire(timeout=self._wait_seconds)
-        finally:
-            self._before.release()
+        return _Body(body, lambda _complete, _sent: self._turns.leave(address))

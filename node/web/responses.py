@@ -43,7 +43,7 @@ def send_parts(
     # Drawn for each answer: no stored object can have been made to contain it.
     boundary = f"stele-{token_hex(16)}"
     resp.content_type = f'{accept.MULTIPART}; type="{media_type}"; boundary={boundary}'
-    resp.append_header("Vary", "Accept")
+    resp.set_header("Vary", "Accept")
     if isinstance(parts, Sequence):
         length = multipart.length(boundary, parts)
         if length is not None:
@@ -56,6 +56,13 @@ def send_xml(req: falcon.Request, resp: falcon.Response, datasets: Iterable[Attr
     headers = (("Content-Type", dicom_xml.MEDIA_TYPE),)
     parts = (multipart.Part(headers, (dicom_xml.document(each),)) for each in datasets)
     send_parts(req, resp, dicom_xml.MEDIA_TYPE, parts, kind=kind, ahead=2)
+
+
+def send_bytes(req: falcon.Request, resp: falcon.Response, media_type: str, data: bytes, kind: str) -> None:
+    """Answer with what is there already."""
+    resp.content_type = media_type
+    resp.content_length = len(data)
+    stream(req, resp, iter((data,)), kind=kind, ahead=0)
 
 
 def stream(

@@ -92,7 +92,6 @@ class Instances:
         self, req: falcon.Request, resp: falcon.Response, instance: StoredInstance, syntax: str
     ) -> None:
         etag = f"{instance.stored.sha256.hex()[:32]}-{syntax}"
-        resp.append_header("Vary", "Accept")
         if caching.unchanged(req, resp, etag, caching.IMMUTABLE, modified=instance.received_at):
             return
         resp.content_type = f"{DICOM}; transfer-syntax={syntax}"

@@ -13,7 +13,7 @@ from node.services.retrieve import Retrieve
 from node.web import caching, multipart
 from node.web.auth import demand
 from node.web.negotiate import frames
-from node.web.responses import scope_of, send_parts, stream, unsigned, wanted
+from node.web.responses import scope_of, send_bytes, send_parts, stream, unsigned, wanted
 
 MAX_FRAMES_ASKED = 10_000
 # Frames are decoded together up to about so many bytes: an object is not read anew for each, and yet a
@@ -71,13 +71,9 @@ def send_frames(
         send_parts(req, resp, form.media_type, parts, kind="frames", ahead=2)
         return
     etag = f"{found.stored.sha256.hex()[:32]}-{form.syntax}-{form.media_type.replace('/', '-')}"
-    resp.append_header("Vary", "Accept")
     if caching.unchanged(req, resp, etag, caching.IMMUTABLE, modified=found.received_at):
         return
-    data = next(pixels)
-    resp.content_type = form.content_type
-    resp.content_length = len(data)
-    stream(req, resp, iter((data,)), kind="frames", ahead=0)
+    send_bytes(req, resp, form.content_type, next(pixels), "frames")
 
 
 def _pixels(
@@ -136,7 +132,6 @@ class Bulk:
             send_parts(req, resp, OCTET_STREAM, [part], kind="bulk", ahead=2)
             return
         etag = f"{found.stored.sha256.hex()[:32]}-{offset}-{length}"
-        resp.append_header("Vary", "Accept")
         if caching.unchanged(req, resp, etag, caching.IMMUTABLE, modified=found.received_at):
             return
         start, count = caching.byte_range(req, resp, length, etag) or (0, length)

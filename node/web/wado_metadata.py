@@ -30,9 +30,9 @@ class Metadata:
         version, compressed = self._one(scope) if scope.instance_uid else self._whole(scope)
         as_xml = media_type == dicom_xml.MEDIA_TYPE
         packed = not as_xml and body.accepts_gzip(req)
-        resp.append_header("Vary", "Accept, Accept-Encoding")
         etag = f"{version}-{media_type[-4:]}{'-gz' * packed}"
-        if caching.unchanged(req, resp, etag, caching.REVALIDATE, weak=as_xml):
+        vary = "Accept, Accept-Encoding"
+        if caching.unchanged(req, resp, etag, caching.REVALIDATE, weak=as_xml, vary=vary):
             return
         if as_xml:
             send_xml(req, resp, json.loads(gzip.decompress(compressed)), "metadata")

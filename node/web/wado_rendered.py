@@ -21,7 +21,7 @@ from node.services.retrieve import Rendering, Retrieve
 from node.web import caching, multipart
 from node.web.auth import demand
 from node.web.negotiate import images
-from node.web.responses import scope_of, send_parts, stream, wanted
+from node.web.responses import scope_of, send_bytes, send_parts, wanted
 from node.web.status import Problem
 from node.web.wado_frames import frame_numbers
 
@@ -178,7 +178,6 @@ def _send_one(
     frames = frame_numbers(numbers, found.number_of_frames)
     if len(frames) != 1:
         raise Refusal(Reason.NOT_ACCEPTABLE, "one frame at a time is rendered")
-    resp.append_header("Vary", "Accept")
     etag = f"{_etag(how, found)}-{frames[0]}{'-part' * as_part}"
     if caching.unchanged(req, resp, etag, caching.REVALIDATE, weak=as_part):
         return
@@ -187,9 +186,7 @@ def _send_one(
         part = multipart.Part((("Content-Type", media_type),), (image,), len(image))
         send_parts(req, resp, media_type, [part], kind="rendered", ahead=0)
         return
-    resp.content_type = media_type
-    resp.content_length = len(image)
-    stream(req, resp, iter((image,)), kind="rendered", ahead=0)
+    send_bytes(req, resp, media_type, image, "rendered")
 
 
 def _etag(how: Rendering, *instances: StoredInstance) -> str:

@@ -4,7 +4,8 @@ A thread is taken only when a request's head (request line and header fields) ha
 then the connection waits in the poller, for `HEAD_SECONDS` in all, however its bytes trickle in. From then
 on each wait for the peer is limited (`IDLE_SECONDS`), and so is the average rate, in both directions
 (`RATE_BYTES_PER_SECOND_MIN`, after a grace). Who is too slow gets 408 while a status can still be sent;
-otherwise the connection is broken off.
+otherwise the connection is broken off. When there are nearly as many connections as the process may have,
+one that waits for a request, of whoever has most of those, makes room for each newcomer.
 
 Behind a proxy a connection begins with a PROXY protocol v2 header, which is demanded from the configured
 networks and from nobody else; the address in it holds for the whole connection.
@@ -29,6 +30,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 from node import metrics
 from node.domain import proxy
 from node.log import place_of
+from node.services.limits import most_crowding
 from node.web.status import PROBLEM, problem
 
 HEAD_SECONDS = 10.0
@@ -37,6 +39,8 @@ GRACE_SECONDS = 60.0
 RATE_BYTES_PER_SECOND_MIN = 32 << 10
 MAX_HEAD_BYTES = 64 << 10
 MAX_LINGERING = 500
+NO_ROOM_SECONDS = 0.05  # pause when the process may open no more files and nobody can be sent away
+SPARE_CONNECTIONS = 50  # so many fewer than the limit, at which gunicorn would accept no more
 LINGER_SECONDS = 2.0  # for a client to take the last answer, while what it still sends is thrown away
 _RECEIVE_BYTES = 16 << 10
 
@@ -215,6 +219,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]
                 return False
             if error.errno == errno.ECONNABORTED:
                 return True
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                if not self._make_room():
+                    time.sleep(NO_ROOM_SECONDS)
+                return False
             raise
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.nr_conns += 1
@@ -228,6 +236,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             linger=self._linger,
         )
         conn.data_ready = True  # so that no thread waits for it
+        if self.nr_conns > self.worker_connections - SPARE_CONNECTIONS:
+            self._make_room()
         self._await_head(conn)
         return True
 
@@ -263,6 +273,22 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             self._drop(conn)
         while self._lingering and self._lingering[0][0] <= now:
             self._let_go(self._lingering[0])
+
+    def _make_room(self) -> bool:
+        """Close a connection on which no request is going on; False if there is none."""
+        waiting = [(str(conn.client[0]), conn) for conn in (*self.pending_conns, *self.keepalived_conns)]
+        if not waiting:
+            return False
+        conn = most_crowding(waiting)
+        metrics.REFUSALS.labels("http", "too_many").inc()
+        if conn in self.pending_conns:
+            self._drop(conn)
+        else:
+            self.keepalived_conns.remove(conn)
+            self.poller.unregister(conn.sock)
+            self.nr_conns -= 1
+            conn.close()
+        return True
 
     def _await_head(self, conn: Connection) -> None:
         conn.sock.rest()

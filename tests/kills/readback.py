@@ -86,15 +86,23 @@ def c_find(archive: Archive) -> Listing:
 
 
 def wado(archive: Archive, instances: Iterable[Instance]) -> Contents:
-    """Content by SOP Instance UID, of their studies, as received."""
-    studies = sorted({each.study for each in instances})
-    return _all(lambda study: _wado(archive, f"studies/{study}"), studies)
+    """Content by SOP Instance UID, of their studies, as received. A study whose answer is refused or broken
+    off, because of one instance, is asked for one by one."""
+    studies: dict[str, list[Instance]] = {}
+    for each in instances:
+        studies.setdefault(each.study, []).append(each)
+
+    def read(study: str) -> Contents:
+        whole = _wado(archive, f"studies/{study}")
+        return wado_each(archive, studies[study]) if whole is None else whole
+
+    return _all(read, studies)
 
 
 def wado_each(archive: Archive, instances: Iterable[Instance]) -> Contents:
     """Content by SOP Instance UID, each instance asked for on its own; refused ones are missing."""
     paths = [f"studies/{each.study}/series/{each.series}/instances/{each.uid}" for each in instances]
-    return _all(lambda path: _wado(archive, path), paths)
+    return _all(lambda path: _wado(archive, path) or {}, paths)
 
 
 def c_get(archive: Archive, folder: Path, instances: Iterable[Instance]) -> Contents:
@@ -156,13 +164,17 @@ def _all(read: Callable[[Any], Contents], keys: Iterable[Any]) -> Contents:
     return found
 
 
-def _wado(archive: Archive, path: str) -> Contents:
-    answer = requests.get(
-        f"{archive.base_url}/dicom-web/{path}",
-        headers={"Accept": f"{MULTIPART}; transfer-syntax=*"},
-        timeout=READ_SECONDS,
-    )
-    return dict(parts_of(answer)) if answer.status_code in (200, 206) else {}
+def _wado(archive: Archive, path: str) -> Contents | None:
+    """None if the answer is none, or breaks off."""
+    try:
+        answer = requests.get(
+            f"{archive.base_url}/dicom-web/{path}",
+            headers={"Accept": f"{MULTIPART}; transfer-syntax=*"},
+            timeout=READ_SECONDS,
+        )
+    except requests.RequestException:
+        return None
+    return dict(parts_of(answer)) if answer.status_code == 200 else None
 
 
 def _getscu(archive: Archive, folder: Path, study: str, series: str, _class: str, syntax: str) -> Contents:

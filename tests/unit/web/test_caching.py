@@ -95,6 +95,7 @@ def test_versions_that_the_client_has(known: str | None, same: bool) -> None:
     assert (str(resp.status)[:3] == "304") is same
     assert resp.get_header("ETag") == '"abc"'
     assert resp.get_header("Cache-Control") == "private, no-cache"
+    assert resp.get_header("Vary") == "Accept"
 
 
 RECEIVED = datetime(2024, 2, 29, 12, 30, 15, 999_999, timezone(timedelta(hours=2)))
