@@ -121,6 +121,8 @@ class Errors:
         title = str(error.title or falcon.http_status_to_code(error.status))
         # falcon's own descriptions may quote the request
         comment = error.description or "" if isinstance(error, Problem) else ""
+        if isinstance(error, Problem):
+            metrics.REFUSALS.labels("http", title).inc()
         if error.status_code == 403:
             self._refused(req, title, comment, params)
         _answer(req, resp, error.status_code, title, comment)
@@ -128,6 +130,7 @@ class Errors:
     @staticmethod
     def _on_timeout(req: falcon.Request, resp: falcon.Response, _error: TimeoutError, _params: Any) -> None:
         """The request's body did not come in time (`node.web.worker` sets the limits)."""
+        metrics.REFUSALS.labels("http", "request_timeout").inc()
         resp.set_header("Connection", "close")
         _answer(req, resp, 408, "request_timeout", "")
 

@@ -5,6 +5,7 @@ from typing import Any, cast
 import falcon
 import falcon.testing
 import pytest
+from prometheus_client import REGISTRY
 
 from node.domain.errors import Reason, Refusal
 from node.domain.model import AuditEvent
@@ -89,3 +90,21 @@ def test_the_answer_is_the_same_while_the_catalog_is_away() -> None:
     asked, trail = client(Refusal(Reason.NOT_AUTHENTICATED))
     trail.down = True
     assert asked.simulate_get("/studies/1.2.3").status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (Refusal(Reason.NOT_ACCEPTABLE), "not_acceptable"),
+        (Problem(415, "unsupported_encoding"), "unsupported_encoding"),
+        (Problem(501, "unsupported_transfer_coding"), "unsupported_transfer_coding"),
+        (TimeoutError(), "request_timeout"),
+        (ValueError(), "internal"),
+    ],
+)
+def test_every_refusal_is_counted_by_its_reason(error: Exception, reason: str) -> None:
+    asked, _ = client(error)
+    labels = {"edge": "http", "reason": reason}
+    before = REGISTRY.get_sample_value("stele_refusals_total", labels) or 0
+    asked.simulate_get("/studies/1.2.3")
+    assert REGISTRY.get_sample_value("stele_refusals_total", labels) == before + 1
