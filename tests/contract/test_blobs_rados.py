@@ -193,7 +193,17 @@ def test_a_full_cluster_is_store_full_and_recovers(ceph_cluster: CephCluster, bl
     begun.write(some_bytes(2 * PART_BYTES))
     before = keys(blobs)
     ceph_cluster.set_full()
+
+    def is_full() -> bool:
+        """The monitors say so, and then by and by each OSD knows."""
+        try:
+            before.add(store(blobs, some_bytes(10)))
+        except Refusal as refusal:
+            return refusal.reason is Reason.STORE_FULL
+        return False
+
     try:
+        wait_until(is_full, 20, "the OSDs have heard that the pool is full")
         with within(20):
             for length in (10, LARGE):
                 with refused(Reason.STORE_FULL):
