@@ -1,10 +1,11 @@
 """Peers that take more than their share, each as a process of its own: `python -m … KIND PORT [PATH]`.
 
 They come from 127.0.0.2, say "ready" on standard output when they are in position, and go on until they are
-killed. None uses much processor time itself, so that what is measured is the archive.
+killed.
 """
 
 import contextlib
+import os
 import resource
 import selectors
 import socket
@@ -188,6 +189,7 @@ def ready() -> None:
 
 
 if __name__ == "__main__":
+    os.nice(19)  # a peer on a machine of its own would take none of the archive's processor time
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     kinds: dict[str, Callable[[int, str], None]] = {
