@@ -68,7 +68,9 @@ class Connection(AssociationSocket):
         if self._first or (isinstance(self._client, ssl.SSLSocket) and self._client.pending()):
             return True
         ready = False
-        for descriptor, _ in self._poll.poll(SLICE_SECONDS * 1000):
+        # An event in the queue (the first two come at once) is due before anything else is waited for
+        wait_seconds = SLICE_SECONDS if self.event_queue.empty() else 0
+        for descriptor, _ in self._poll.poll(wait_seconds * 1000):
             if descriptor == self._wake:
                 os.eventfd_read(self._wake)
             else:
