@@ -1,8 +1,8 @@
 """Listening: one accept loop, and a thread for each connection from its first byte on.
 
 Half-open connections take nothing but a place among `max_pending`; when these are taken, one of whoever
-holds most of them makes room for the newcomer. A calling AE title that the site says nothing about proves
-nothing, so associations under such titles are counted by address: changing the title gains no more of them.
+holds most of them makes room for the newcomer. Associations under calling AE titles that are not configured
+(where those are taken) are counted by address: changing the title gains no more of them.
 Several processes listen on one port by SO_REUSEPORT.
 """
 
@@ -25,7 +25,7 @@ from node.dimse.pdu import Broken, Rejected
 from node.dimse.status import where
 from node.dimse.storing import Storing
 from node.domain.errors import Reason, Refusal
-from node.domain.model import Actor, ApplicationEntity, AuditEvent
+from node.domain.model import Actor, AuditEvent
 from node.services.limits import most_crowding
 
 BACKLOG = 512
@@ -130,27 +130,30 @@ class Listener:
     def _connection(self, arrival: Arrival, context: ssl.SSLContext | None) -> None:
         """A connection's life, in its own thread."""
         metrics.ASSOCIATIONS.labels("pending").inc()
-        caller: Caller | None = None
+        admitted: tuple[Caller, str] | None = None
         try:
-            caller = self._admit(arrival, context)
+            admitted = self._admit(arrival, context)
         except Exception as error:  # noqa: BLE001 - one connection's fault must not end the others
             log.error("connection failed", **where(error))
         finally:
             metrics.ASSOCIATIONS.labels("pending").dec()
             with self._lock:
                 self._pending.pop(arrival, None)
-            if caller is None:
+            if admitted is None:
                 arrival.socket.close()
-        if caller is not None:
-            self._serve(caller)
+        if admitted is not None:
+            self._serve(*admitted)
 
-    def _admit(self, arrival: Arrival, context: ssl.SSLContext | None) -> Caller | None:
+    def _admit(self, arrival: Arrival, context: ssl.SSLContext | None) -> tuple[Caller, str] | None:
+        """Who was let in, and under which name it is counted; None if it was not."""
         try:
             caller = self._gate.admit(arrival, context)
             if not storing.suits(caller.request):
                 check_decodable(caller)
             own_limit = caller.entity.max_associations or self._dicom.max_associations_per_ae
-            if not self._seats.enter(_counted_as(caller), own_limit):
+            title = caller.request.calling
+            counted_as = title if self._edge.archive.policy.knows(title) else caller.address
+            if not self._seats.enter(counted_as, own_limit):
                 raise Rejected(*LOCAL_LIMIT, "too many associations")
         except Silent as silent:
             if silent.reason is not None:
@@ -163,10 +166,10 @@ class Listener:
             self._refused(arrival, _REASONS.get(code, Reason.NOT_UNDERSTOOD), str(rejected))
             farewell(arrival.socket, pdu.rejection(rejected))
         else:
-            return caller
+            return caller, counted_as
         return None
 
-    def _serve(self, caller: Caller) -> None:
+    def _serve(self, caller: Caller, counted_as: str) -> None:
         metrics.ASSOCIATIONS.labels("open").inc()
         try:
             kind = Storing if storing.suits(caller.request) else Served
@@ -182,7 +185,7 @@ class Listener:
             log.error("association failed", **where(error))
         finally:
             caller.socket.close()
-            self._seats.leave(_counted_as(caller))
+            self._seats.leave(counted_as)
             metrics.ASSOCIATIONS.labels("open").dec()
 
     def _refused(self, arrival: Arrival, reason: Reason, comment: str) -> None:
@@ -196,12 +199,6 @@ class Listener:
             self._edge.archive.catalog.audits.record(event)
         except Refusal as refusal:
             log.warning("refusal not audited", reason=refusal.reason.value)
-
-
-def _counted_as(caller: Caller) -> str:
-    """Whose association it is, for the limit on how many one may have."""
-    title = caller.request.calling
-    return caller.address if caller.entity == ApplicationEntity(title) else title
 
 
 def tls_context(dicom: Dicom) -> ssl.SSLContext:

@@ -56,6 +56,11 @@ class EntityPolicy:
             raise Refusal(Reason.NOT_ALLOWED, "calling AE title without its certificate")
         return entity
 
+    def knows(self, title: str) -> bool:
+        """Whether the title was configured when last looked at."""
+        with self._lock:
+            return title in self._known
+
     def find(self, title: str) -> ApplicationEntity | None:
         """The configured entity of that title."""
         now = time.monotonic()

@@ -256,12 +256,13 @@ def test_over_the_limit(narrow: Target) -> None:
 
 @elsewhere
 def test_pending_connections_have_a_limit(narrow: Target) -> None:
-    """Beyond it a connection is closed at once; when one has gone there is room again."""
+    """Beyond it the one that has waited longest is closed for a newcomer, who is served."""
     wait_until(lambda: _echoes(narrow.dicom_port), 20, "room for a connection")
     waiting = [Peer.connect(narrow.dicom_port) for _ in range(4)]
-    assert Peer.connect(narrow.dicom_port).read_pdu() == CLOSED
-    waiting[0].close()
-    wait_until(lambda: _echoes(narrow.dicom_port), 10, "room again")
+    newcomer = Peer.associated(narrow.dicom_port, ECHO, calling="MORE")
+    assert waiting[0].read_pdu() == CLOSED
+    assert echo(newcomer) == 0
+    newcomer.release()
 
 
 def _echoes(port: int) -> bool:

@@ -93,11 +93,19 @@ class Damaged:
         """Flip a bit of an object's file; a negative offset counts from its end."""
         content = bytearray(self.file_of(name).read_bytes())
         content[offset] ^= 0x10
-        self.file_of(name).write_bytes(content)
+        self.overwrite(name, content)
+
+    def overwrite(self, name: str, content: bytes | bytearray) -> None:
+        """Put other bytes into an object's file, which is read-only."""
+        file = self.file_of(name)
+        mode = file.stat().st_mode
+        file.chmod(0o600)
+        file.write_bytes(content)
+        file.chmod(mode)
 
     def copy(self, name: str, new_name: str, *, hours: float = 2) -> str:
         """Another object with the same content under a name that no row knows."""
-        shutil.copyfile(self.file_of(name), self.file_of(new_name))
+        shutil.copy(self.file_of(name), self.file_of(new_name))
         self.age(new_name, hours)
         return new_name
 

@@ -169,8 +169,8 @@ def test_a_large_object_with_damaged_digests_is_mended_from_its_own_bytes(node: 
 
 def test_an_object_cut_short_is_corrupt(node: Damaged, images: dict[str, bytes]) -> None:
     uid = sorted(images)[0]
-    file = node.file_of(node.name_of(uid))
-    file.write_bytes(file.read_bytes()[:-1])
+    name = node.name_of(uid)
+    node.overwrite(name, node.file_of(name).read_bytes()[:-1])
     assert node.check() == [Finding("corrupt", uid)]
     assert node.check(quick=True) == [Finding("corrupt", uid)]
 

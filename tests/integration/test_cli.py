@@ -235,7 +235,9 @@ def test_check_finds_each_damage_and_rebuild_makes_an_equal_catalog(tmp_path: Pa
     flipped = file_of(data, objects[corrupt])
     content = bytearray(flipped.read_bytes())
     content[len(content) // 2] ^= 0x10
+    flipped.chmod(0o600)
     flipped.write_bytes(content)
+    flipped.chmod(0o400)
     orphan = orphan_of(data, objects[sorted(objects)[2]])
     checked = stele("check", "--data", data, environment=GRACE)
     assert checked.returncode == 1
@@ -318,7 +320,7 @@ def orphan_of(data: Path, name: str) -> str:
     """A copy of an object that no row knows, two hours old; its name."""
     file = file_of(data, name)
     orphan = file.parent / (name[:2] + "0" * 30)
-    shutil.copyfile(file, orphan)
+    shutil.copy(file, orphan)  # and its mode: an object is read-only
     past = time.time() - 7200
     os.utime(orphan, (past, past))
     return orphan.name
