@@ -6,13 +6,14 @@ What is held ahead is bounded for the whole process: a reader who finds no room 
 work, as it would without this. So slow readers cannot take memory from each other, nor wait for it.
 """
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
-THREADS = 4  # a few more than cores: some wait for the store
+THREADS = min(4, max(2, os.cpu_count() or 1))
 DEPTH = 3  # pieces ahead in one retrieval
 AHEAD_BYTES = 48 << 20  # in one process
 
