@@ -1,9 +1,9 @@
 """Admitting an instance: the one write that everything waits for.
 
-Usual way, one round trip: BEGIN · shared lock on the study · `_ADMIT` · COMMIT, pipelined. `_ADMIT`
-finds the series below its study, inserts the instance or finds that one is there, and writes the audit
-row that tells which, all in one statement. If there is no such series, it does nothing, and the long
-way follows: the same behind the rows above the instance, whoever comes first creating them.
+Usual way, one round trip: `_ADMIT`, a statement that commits by itself. It takes the shared lock on the
+study, finds the series below its study, inserts the instance or finds that one is there, and writes the
+audit row that tells which. If there is no such series, it does nothing, and the long way follows: the
+same behind the rows above the instance, whoever comes first creating them.
 
 What holds, whoever races:
 
@@ -41,42 +41,14 @@ ATTEMPTS = 5  # how often rows may vanish or appear under our hands before we gi
 
 _SHARED_LOCK = "SELECT pg_advisory_xact_lock_shared(%s)"
 
+# In the order of the function's arguments (migration 0004)
 _ADMIT = """
-WITH parent AS (
-    SELECT series.series_pk, studies.study_pk, series.prepared,
-           patients.patient_key <> %(patient_key)s AS other_patient
-    FROM series JOIN studies USING (study_pk) JOIN patients USING (patient_pk)
-    WHERE series.series_uid = %(series_uid)s AND studies.study_uid = %(study_uid)s
-), admitted AS (
-    INSERT INTO instances (
-        sop_instance_uid, series_pk, study_pk, sop_class_uid, transfer_syntax_uid, instance_number,
-        number_of_frames, attributes, header, object_name, prefix_length, dataset_length, sha256, source
-    )
-    SELECT %(sop_instance_uid)s, series_pk, study_pk, %(sop_class_uid)s, %(transfer_syntax_uid)s,
-           %(instance_number)s::bigint, %(number_of_frames)s::integer, %(instance)s::jsonb,
-           %(header)b::bytea, %(object_name)s, %(prefix_length)s::integer, %(dataset_length)s::bigint,
-           %(sha256)b::bytea, %(source)s
-    FROM parent
-    ON CONFLICT (sop_instance_uid) DO UPDATE SET received_again_at = CASE
-        WHEN instances.sha256 = excluded.sha256
-         AND instances.transfer_syntax_uid = excluded.transfer_syntax_uid THEN now()
-        ELSE instances.received_again_at END
-    RETURNING instances.*, sha256 = %(sha256)b::bytea
-                       AND transfer_syntax_uid = %(transfer_syntax_uid)s AS same
-), changed AS (
-    UPDATE series SET prepared = false FROM parent, admitted
-    WHERE series.series_pk = parent.series_pk AND parent.prepared
-      AND admitted.object_name = %(object_name)s
-), audited AS (
-    INSERT INTO audit_events (action, outcome, actor, address, protocol, study_uids, detail)
-    SELECT %(action)s, CASE WHEN same THEN %(outcome)s ELSE 'conflict' END, %(actor)s, %(address)s,
-           %(protocol)s, %(study_uids)s::text[],
-           CASE WHEN other_patient THEN %(detail)s::jsonb || '{"other_patient": true}'
-                ELSE %(detail)s::jsonb END
-    FROM admitted, parent
+SELECT * FROM admit_instance_1(
+    %(lock)s, %(patient_key)s, %(study_uid)s, %(series_uid)s, %(sop_instance_uid)s, %(sop_class_uid)s,
+    %(transfer_syntax_uid)s, %(instance_number)s, %(number_of_frames)s, %(instance)s, %(header)b,
+    %(object_name)s, %(prefix_length)s, %(dataset_length)s, %(sha256)b, %(source)s, %(action)s,
+    %(outcome)s, %(actor)s, %(address)s, %(protocol)s, %(study_uids)s, %(detail)s
 )
-SELECT same, other_patient, object_name, prefix_length, dataset_length, received_at, number_of_frames
-FROM admitted, parent
 """
 
 _PATIENT = """
@@ -119,9 +91,13 @@ Row = tuple[Any, ...]
 
 def admit(pool: Pool, record: InstanceRecord, event: AuditEvent) -> tuple[Admission, StoredInstance]:
     """See `node.ports.Instances.admit`."""
-    parameters = {**instance_columns(record), **event_parameters(event)}
+    parameters = {
+        **instance_columns(record),
+        **event_parameters(event),
+        "lock": lock_key("study", record.study_uid),
+    }
     for attempt in range(ATTEMPTS):
-        row = _usual(pool, record, parameters)
+        row = _usual(pool, parameters)
         if row is None:
             row = _long(pool, record, event, parameters)
         admitted = row and _outcome(pool, record, row)
@@ -139,14 +115,11 @@ def find(pool: Pool, sop_instance_uid: str) -> StoredInstance | None:
     return stored_instance(row) if row else None
 
 
-def _usual(pool: Pool, record: InstanceRecord, parameters: dict[str, Any]) -> Row | None:
+def _usual(pool: Pool, parameters: dict[str, Any]) -> Row | None:
     """One round trip. None if there is no such series (and nothing was done)."""
     with pool.connection() as connection:
-        with hang_up_after(connection, COMMIT_SECONDS), connection.pipeline():
-            connection.execute("BEGIN")
-            connection.execute(_SHARED_LOCK, (lock_key("study", record.study_uid),), prepare=True)
+        with hang_up_after(connection, COMMIT_SECONDS):
             cursor = connection.execute(_ADMIT, parameters, prepare=True)
-            connection.execute("COMMIT")
         connection.confirm()
         row: Row | None = cursor.fetchone()
     return row
