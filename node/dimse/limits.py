@@ -7,7 +7,6 @@ import threading
 from collections import Counter, OrderedDict
 
 from node.services.limits import Bucket
-from node.services.limits import Sparingly as Sparingly  # for the listener, who counts refusals here
 
 TITLES_KEPT = 1000
 

@@ -20,13 +20,13 @@ from node.config import Dicom
 from node.dimse import pdu, storing
 from node.dimse.association import Edge, Served, check_decodable
 from node.dimse.gate import LOCAL_LIMIT, Arrival, Caller, Gate, Silent, farewell
-from node.dimse.limits import Seats, Sparingly
+from node.dimse.limits import Seats
 from node.dimse.pdu import Broken, Rejected
 from node.dimse.status import where
 from node.dimse.storing import Storing
 from node.domain.errors import Reason, Refusal
 from node.domain.model import Actor, AuditEvent
-from node.services.limits import most_crowding
+from node.services.limits import Sparingly, most_crowding
 
 BACKLOG = 512
 OVERLOAD_SECONDS = 0.05  # pause when the process has no descriptors left to accept with

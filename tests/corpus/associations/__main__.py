@@ -136,7 +136,6 @@ def with_orthanc(relay: Relay, folder: Path, files: list[Path]) -> None:
             orthanc.post("/instances", path.read_bytes())
         instances = orthanc.get("/instances")
         relay.record("orthanc-store", lambda: orthanc.post("/modalities/archive/store", instances))
-        relay.record("orthanc-echo", lambda: orthanc.post("/modalities/archive/echo", {}))
 
 
 def main() -> None:
