@@ -171,11 +171,11 @@ class Searches(Protocol):
     def search(self, query: Query, event: AuditEvent) -> Generator[Hit, None, None]:
         """Results with all kept attributes of the level and above and the computed ones asked for.
 
-        The audit event is written in the transaction that reads the first of them. Results are read in
-        batches, and between two batches nothing is held, so that a slow reader costs nothing and closing
-        the generator ends the query. Computed attributes are PS3.4 section C.3.4's; see
-        `node.domain.query.COMPUTED`. InstanceAvailability is always there. Refusal(INVALID_QUERY) if
-        `after` is not a cursor.
+        The audit event is written in the transaction that first looks into the catalog, and durable before
+        anything that was found is handed on. Results are read in batches, and between two batches nothing
+        is held, so that a slow reader costs nothing and closing the generator ends the query. Computed
+        attributes are PS3.4 section C.3.4's; see `node.domain.query.COMPUTED`. InstanceAvailability is
+        always there. Refusal(INVALID_QUERY) if `after` is not a cursor.
         """
 
     def page(self, query: Query, event: AuditEvent, count_at_most: int) -> Page:

@@ -32,7 +32,7 @@ from node.domain.keys import UNIQUE, owners
 from node.domain.model import Attributes, AuditEvent, Level
 from node.domain.query import Hit, Kind, Page, Query
 
-FIRST_BATCH = 100
+FIRST_BATCH = 100  # then twice as many each time: who has seen enough says so after the first few
 BATCH = 1000
 
 
@@ -60,7 +60,7 @@ class PostgresSearches:
             yield from hits
             if len(places) < wanted or not places:
                 return
-            after, offset, batch = places[-1], 0, BATCH
+            after, offset, batch = places[-1], 0, min(2 * batch, BATCH)
             left -= len(places)
 
     def page(self, query: Query, event: AuditEvent, count_at_most: int) -> Page:
