@@ -222,8 +222,8 @@ class Ingest:
             raise
         if admission is Admission.STORED:
             return Outcome(instance, admission)
-        if admission is Admission.DUPLICATE and not self.objects.whole(instance.stored):
-            # The row's object is gone: the copy in hand takes its place.
+        if admission is Admission.DUPLICATE and not self.objects.intact(instance.stored):
+            # The row's object is gone or damaged: the copy in hand takes its place.
             self.instances.repoint(
                 record.sop_instance_uid,
                 record.stored,

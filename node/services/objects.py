@@ -254,6 +254,17 @@ class Objects:
                 return False
             raise
 
+    def intact(self, stored: StoredObject) -> bool:
+        """Whether the object can be read to its end with the right bytes."""
+        try:
+            for _ in self.stream(stored):
+                pass
+        except Refusal as refusal:
+            if refusal.reason in (Reason.NOT_FOUND, Reason.CORRUPT):
+                return False
+            raise
+        return True
+
     def exists(self, name: str) -> bool:
         """Whether there is an object of this name, in whatever condition."""
         try:
