@@ -101,6 +101,8 @@ class _Scenario:
             self._lap("read back", began)
         finally:
             archive.stop()
+            lines = [f"{each.line()}\n" for each in self._run.history.operations]
+            (self._folder / "operations.jsonl").write_text("".join(lines))
         rows = [_row(each) for each in self._everything()]
         self._run.violations = judge(self._run.history.operations, rows, seen)
         return self._run
