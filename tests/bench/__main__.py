@@ -2,12 +2,12 @@
 
     python -m tests.bench [--quick] [--json FILE] [PART …]
 
-Parts: intake, web (WADO-RS), stow, restart, queries, growth; all of them if none is named. Each measurement
-alternates between the servers (A B C D, A B C D, …), three times, and takes medians: an absolute figure
-holds for this machine on this day, a ratio for longer; CPU time is told beside it, which a busy machine
-disturbs least. Servers get TCP_NODELAY, without which DCMTK's and Orthanc's answers wait for 40 ms each.
-storescp and pynetdicom promise nothing when they acknowledge; Orthanc (SyncStorageArea, PostgreSQL index
-with fsync) and Stele are durable.
+Parts: intake, retrieval (C-GET, C-MOVE), web (WADO-RS), stow, restart, queries, growth; all of them if none
+is named. Each measurement alternates between the servers (A B C D, A B C D, …), three times, and takes
+medians: an absolute figure holds for this machine on this day, a ratio for longer; CPU time is told beside
+it, which a busy machine disturbs least. Servers get TCP_NODELAY, without which DCMTK's and Orthanc's answers
+wait for 40 ms each. storescp and pynetdicom promise nothing when they acknowledge; Orthanc
+(SyncStorageArea, PostgreSQL index with fsync) and Stele are durable.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from pydicom.dataset import FileDataset
 from rich.console import Console
 
 from tests import corpus
-from tests.bench import growth, queries, scu, servers, web
+from tests.bench import growth, queries, retrieval, scu, servers, web
 from tests.bench.report import Report
 from tests.bench.servers import Server
 
@@ -63,7 +63,7 @@ QUICK = Size(
     searches=20,
     instances=(1000, 10_000),
 )
-PARTS = ("intake", "web", "stow", "restart", "queries", "growth")
+PARTS = ("intake", "retrieval", "web", "stow", "restart", "queries", "growth")
 
 
 class Bench(Report):
@@ -91,6 +91,8 @@ class Bench(Report):
             ]
             if part == "intake":
                 self.intake()
+            elif part == "retrieval":
+                retrieval.measure(self, self.servers, self.size.slices)
             elif part == "web":
                 web.retrieval(self, self.servers, self.images["ct"], self.size.slices, self.size.repeats)
             else:

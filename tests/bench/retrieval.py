@@ -1,25 +1,19 @@
 """C-GET and C-MOVE beside Orthanc: a receiver on a plain socket, cheap enough that the sender is measured.
 
-    python -m tests.bench.retrieval [--slices N] [--rounds N] [--pdu BYTES]
-
 The receiver walks the PDUs in a large buffer, counts the dataset's bytes, answers each C-STORE and keeps
-nothing. For C-MOVE it is a process of its own, configured as the destination at both servers. They are
-measured in turn (A B, A B, …), and medians are told with the machine's load beside them.
+nothing. For C-MOVE it is a process of its own, configured as the destination at both servers.
 """
 
-import argparse
 import contextlib
 import multiprocessing
-import os
 import socket
-import statistics
 import struct
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +26,7 @@ from node.dimse.command import Command
 from node.domain.model import ApplicationEntity
 from node.services.send import send_folder
 from tests import corpus
-from tests.bench import servers
+from tests.bench.report import Report
 from tests.bench.servers import Server
 from tests.support import free_port
 
@@ -40,6 +34,7 @@ GET = "1.2.840.10008.5.1.4.1.2.2.3"
 MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
 IMPLICIT = "1.2.840.10008.1.2"
 SINK = "SINK"
+MAX_PDU_BYTES = 128 << 10  # that the receiver takes; DCMTK sends no more
 BUFFER_BYTES = 1 << 20
 WAIT_SECONDS = 120.0
 _VALUE = struct.Struct(">BxIIBB")
@@ -288,67 +283,30 @@ def loaded(server: Server, slices: int) -> str:
     return str(next(iter(corpus.ct_series(1, study=study))).StudyInstanceUID)
 
 
-def measures(slices: int, study_uid: str, max_pdu: int) -> dict[str, tuple[str, Callable[[Server], float]]]:
-    """What is measured: name → (unit, measurement of one server)."""
+def measure(report: Report, among: list[Server], slices: int) -> None:
+    """C-GET and C-MOVE of a CT series that each of the servers is given first."""
     image = next(iter(corpus.ct_series(1)))
     class_uid, syntax_uid = str(image.SOPClassUID), str(image.file_meta.TransferSyntaxUID)
-
-    def get_rate(server: Server) -> float:
-        started = time.perf_counter()
-        received = get(server, study_uid, class_uid, syntax_uid, max_pdu)
-        if received.instances != slices or received.final is None or received.final.status != 0:
-            raise RuntimeError(f"{server.name}: C-GET gives {received}")
-        return received.dataset_bytes / (time.perf_counter() - started) / 1e6
-
-    def move_rate(server: Server) -> float:
-        started = time.perf_counter()
-        final = move(server, study_uid)
-        if final.status != 0 or final.completed != slices:
-            raise RuntimeError(f"{server.name}: C-MOVE gives {final}")
-        return slices / (time.perf_counter() - started)
-
-    return {"C-GET": ("MB/s", get_rate), "C-MOVE": ("inst/s", move_rate)}
-
-
-def main() -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.retrieval")
-    parser.add_argument("--slices", type=int, default=300)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--pdu", type=int, default=131072, help="largest PDU that the receiver takes")
-    parser.add_argument("--only", choices=["orthanc", "stele"])
-    options = parser.parse_args()
-    names = [options.only] if options.only else ["orthanc", "stele"]
-    with ExitStack() as stack:
-        port = stack.enter_context(sink(options.pdu))
-        running = [
-            stack.enter_context(servers.ALL[name](stack.enter_context(servers.folder_for(name))))
-            for name in names
-        ]
-        for server in running:
+    with sink(MAX_PDU_BYTES) as port:
+        for server in among:
             configure(server, port)
-            study_uid = loaded(server, options.slices)
-        for what, (unit, measure) in measures(options.slices, study_uid, options.pdu).items():
-            taken: dict[str, list[float]] = {server.name: [] for server in running}
-            cpu: dict[str, list[float]] = {server.name: [] for server in running}
-            for _ in range(options.rounds):
-                for server in running:
-                    before = server.cpu_seconds()
-                    taken[server.name].append(measure(server))
-                    cpu[server.name].append((server.cpu_seconds() - before) / options.slices * 1e3)
-            medians = {name: statistics.median(values) for name, values in taken.items()}
-            shown = ", ".join(
-                f"{name} {value:,.0f} {unit} ({statistics.median(cpu[name]):.2f} ms CPU/inst)"
-                for name, value in medians.items()
-            )
-            ratio = (
-                f", Stele : Orthanc {medians['Stele'] / next(iter(medians.values())):.2f}"
-                if len(medians) > 1
-                else ""
-            )
-            print(f"{what}: {shown}{ratio}; load {os.getloadavg()[0]:.1f}", flush=True)
-    return 0
+        studies = {server.name: loaded(server, slices) for server in among}
 
+        def get_rate(server: Server) -> float:
+            started = time.perf_counter()
+            received = get(server, studies[server.name], class_uid, syntax_uid, MAX_PDU_BYTES)
+            took = time.perf_counter() - started
+            if received.instances != slices or received.final is None or received.final.status != 0:
+                raise RuntimeError(f"{server.name}: C-GET gives {received}")
+            return received.dataset_bytes / took / 1e6
 
-if __name__ == "__main__":
-    sys.exit(main())
+        def move_rate(server: Server) -> float:
+            started = time.perf_counter()
+            final = move(server, studies[server.name])
+            took = time.perf_counter() - started
+            if final.status != 0 or final.completed != slices:
+                raise RuntimeError(f"{server.name}: C-MOVE gives {final}")
+            return slices / took
+
+        report.alternate(f"C-GET of {slices} CT", "MB/s", get_rate, among)
+        report.alternate(f"C-MOVE of {slices} CT", "inst/s", move_rate, among)

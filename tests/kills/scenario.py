@@ -9,6 +9,7 @@ import random
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -100,6 +101,8 @@ class _Scenario:
             self._lap("read back", began)
         finally:
             archive.stop()
+            lines = [f"{each.line()}\n" for each in self._run.history.operations]
+            (self._folder / "operations.jsonl").write_text("".join(lines))
         rows = [_row(each) for each in self._everything()]
         self._run.violations = judge(self._run.history.operations, rows, seen)
         return self._run
@@ -171,11 +174,13 @@ class _Scenario:
     def _read_back(self, archive: Archive, pages: list[str]) -> Seen:
         everything = self._everything()
         seen = Seen()
-        seen.listings = {"QIDO-RS": readback.qido(archive), "C-FIND": readback.c_find(archive)}
-        seen.retrieved = {
-            "WADO-RS": readback.wado(archive, everything),
-            "C-GET": readback.c_get(archive, self._folder / "get", everything),
-        }
+        with ThreadPoolExecutor(3) as pool:
+            qido = pool.submit(readback.qido, archive)
+            c_find = pool.submit(readback.c_find, archive)
+            wado = pool.submit(readback.wado, archive, everything)
+            c_get = readback.c_get(archive, self._folder / "get", everything)
+            seen.listings = {"QIDO-RS": qido.result(), "C-FIND": c_find.result()}
+            seen.retrieved = {"WADO-RS": wado.result(), "C-GET": c_get}
         files = readback.files_by_uid(archive)
         victims = [each for each in everything if each.uid in files]
         victims = self._generator.sample(victims, min(FLIPPED, len(victims)))

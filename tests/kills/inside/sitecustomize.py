@@ -65,7 +65,7 @@ def _acknowledge_before_the_commit() -> None:
 
 
 def _drop_the_fsync() -> None:
-    from node.adapters.blobs_files import SystemCalls
+    from node.adapters.blobs_files_writing import SystemCalls
 
     def dropped(_self: Any, _descriptor: int) -> None:
         return
