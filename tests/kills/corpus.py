@@ -20,7 +20,8 @@ RLE = "1.2.840.10008.1.2.5"
 CT = "1.2.840.10008.5.1.4.1.1.2"
 MR = "1.2.840.10008.5.1.4.1.1.4"
 SIZE = 64  # rows and columns
-PATIENTS, STUDIES, SERIES = 12, 2, 3  # studies per patient, series per study
+PATIENTS, STUDIES, SERIES = 6, 2, 3  # studies per patient, series per study
+IMPLICIT_PATIENTS = 1
 RIVALS = 100
 _LONG = ("OB", "OW", "SQ", "UN", "UT")
 
@@ -80,8 +81,10 @@ def _instance(folder: Path, number: int, generator: random.Random, *, rival: boo
     series = number // (PATIENTS * STUDIES) % SERIES
     study_uid, series_uid = uid("kills", patient, study), uid("kills", patient, study, series)
     instance_uid = uid("kills", number)
-    # A series is of one class and mostly one syntax, as scanners make them
-    sop_class, syntax = ((CT, EXPLICIT), (MR, IMPLICIT), (CT, RLE))[series]
+    # A series is of one class and one syntax, as scanners make them. Few are in Implicit VR: DCMTK's clients
+    # cannot keep it, and pynetdicom's takes its time.
+    of_mr = IMPLICIT if patient < IMPLICIT_PATIENTS else EXPLICIT
+    sop_class, syntax = ((CT, EXPLICIT), (MR, of_mr), (CT, RLE))[series]
     patient_id = f"{CANARY}-ID-{patient}"
     pixels = generator.randbytes(2 * SIZE * SIZE)
     elements = [

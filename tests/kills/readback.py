@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -20,9 +21,7 @@ from tests.kills.judge import Listing, Row
 from tests.kills.log import content_of
 from tests.kills.pynetdicom_scu import without_delay
 
-PATIENT_FIND = "1.2.840.10008.5.1.4.1.2.1.1"
 STUDY_GET = "1.2.840.10008.5.1.4.1.2.2.3"
-STUDY_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 PAGE = 1000
 READ_SECONDS = 120
 PARALLEL = 3
@@ -46,42 +45,22 @@ def qido(archive: Archive) -> Listing:
 
 def c_find(archive: Archive) -> Listing:
     """All that C-FIND lists, level by level."""
-    ae = AE("FINDER")
-    ae.add_requested_context(PATIENT_FIND)
-    ae.add_requested_context(STUDY_FIND)
-    ae.acse_timeout = ae.dimse_timeout = READ_SECONDS
-    association = ae.associate("127.0.0.1", archive.dicom_port, ae_title="STELE")
-    assert association.is_established
-    without_delay(association)
-
-    def found(model: str, level: str, **keys: object) -> list[Dataset]:
-        query = Dataset()
-        query.QueryRetrieveLevel = level
-        for name, value in keys.items():
-            setattr(query, name, value)
-        answers = list(association.send_c_find(query, model))
-        assert answers[-1][0].Status == 0, (level, answers[-1][0])
-        return [identifier for _, identifier in answers[:-1] if identifier is not None]
-
     listing = Listing()
-    try:
-        listing.patients = [row.PatientID for row in found(PATIENT_FIND, "PATIENT", PatientID="")]
-        counted = {"NumberOfStudyRelatedInstances": ""}
-        for study in found(STUDY_FIND, "STUDY", StudyInstanceUID="", PatientID="", **counted):
-            study_uid = study.StudyInstanceUID
-            listing.studies.append((study_uid, int(study.NumberOfStudyRelatedInstances)))
-            counted = {"NumberOfSeriesRelatedInstances": ""}
-            keys = {"StudyInstanceUID": study_uid, "SeriesInstanceUID": "", **counted}
-            for series in found(STUDY_FIND, "SERIES", **keys):
-                series_uid = series.SeriesInstanceUID
-                listing.series.append((series_uid, int(series.NumberOfSeriesRelatedInstances)))
-                keys = {"StudyInstanceUID": study_uid, "SeriesInstanceUID": series_uid}
-                rows = found(STUDY_FIND, "IMAGE", SOPInstanceUID="", **keys)
-                listing.instances += [
-                    Row(study.PatientID, study_uid, series_uid, row.SOPInstanceUID) for row in rows
-                ]
-    finally:
-        association.release()
+    listing.patients = [row["PatientID"] for row in _findscu(archive, "-P", "PATIENT", PatientID="")]
+    counted = {"NumberOfStudyRelatedInstances": ""}
+    for study in _findscu(archive, "-S", "STUDY", StudyInstanceUID="", PatientID="", **counted):
+        uid = study["StudyInstanceUID"]
+        listing.studies.append((uid, int(study["NumberOfStudyRelatedInstances"])))
+        counted = {"NumberOfSeriesRelatedInstances": ""}
+        keys = {"StudyInstanceUID": uid, "SeriesInstanceUID": ""}
+        for series in _findscu(archive, "-S", "SERIES", **keys, **counted):
+            series_uid = series["SeriesInstanceUID"]
+            keys = {"StudyInstanceUID": uid, "SeriesInstanceUID": series_uid}
+            listing.series.append((series_uid, int(series["NumberOfSeriesRelatedInstances"])))
+            rows = _findscu(archive, "-S", "IMAGE", SOPInstanceUID="", **keys)
+            listing.instances += [
+                Row(study["PatientID"], uid, series_uid, row["SOPInstanceUID"]) for row in rows
+            ]
     return listing
 
 
@@ -175,6 +154,27 @@ def _wado(archive: Archive, path: str) -> Contents | None:
     except requests.RequestException:
         return None
     return dict(parts_of(answer)) if answer.status_code == 200 else None
+
+
+def _findscu(archive: Archive, model: str, level: str, **keys: str) -> list[dict[str, str]]:
+    """The rows that DCMTK's findscu prints, by keyword; AssertionError if it does not succeed."""
+    command = ["findscu", "-v", model, "-aec", "STELE", "-td", str(READ_SECONDS)]
+    for name, value in {"QueryRetrieveLevel": level, **keys}.items():
+        command += ["-k", f"{name}={value}"]
+    command += ["127.0.0.1", str(archive.dicom_port)]
+    done = subprocess.run(
+        command,
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "TCP_NODELAY": "1"},
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Received Final Find Response (Success)" in done.stdout, done.stdout[-2000:]
+    _, *answers = re.split(r"Find Response: \d+ \(Pending\)", done.stdout)
+    printed = re.compile(r"^I: \(....,....\) .. \[(.*?)[ \0]*\] *#.* (\w+)$", re.MULTILINE)
+    return [{name: value for value, name in printed.findall(answer)} for answer in answers]
 
 
 def _getscu(archive: Archive, folder: Path, study: str, series: str, _class: str, syntax: str) -> Contents:
