@@ -103,6 +103,11 @@ def free_bytes(path: Path) -> int:
     return room.f_bavail * room.f_frsize
 
 
+def occupied_bytes(path: Path) -> int:
+    """Length of all files."""
+    return sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
+
+
 def fill(path: Path, leave_bytes: int) -> None:
     """Write ballast until so much is left."""
     with (path / "ballast").open("ab") as ballast:
@@ -128,13 +133,14 @@ def test_a_full_store_refuses_keeps_serving_and_recovers(tmp_path: Path, kept_fr
             assert c_store(archive, uid, dataset) == 0
             sent[uid] = dataset
         fill(disk, left)
+        occupied = occupied_bytes(disk)
 
         uid, dataset, file = image(10, 1024)  # 2 MiB, more than fits anyhow
         assert c_store(archive, uid, dataset) == 0xA700
         answer = stow(archive, file)
         assert answer.status_code == 507
         assert failure_reasons(answer) == [0xA700]
-        assert list((disk / "incoming").glob("*")) == [], "nothing of it stays on the full disk"
+        assert occupied_bytes(disk) == occupied, "nothing of it stays on the full disk"
         assert fetched(archive, [*sent, uid]) == sent, (
             "what was acknowledged is served, the other is not there"
         )

@@ -5,7 +5,6 @@ import random
 import signal
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import requests
