@@ -256,6 +256,9 @@ def send(
             progress.update(task, completed=done, total=total)
 
         result = send_folder(bootstrap.open_peers(calling), entity, folder, report)
+    for path in result.differing:
+        told = "sent under its dataset's SOP UIDs, its meta information has others"
+        err.print(f"{path}: {told}", highlight=False, markup=False, soft_wrap=True)
     for path, why in result.failed:
         err.print(f"{path}: {why}", highlight=False, markup=False, soft_wrap=True)
     out.print(f"{result.sent} sent, {len(result.failed)} failed", highlight=False)

@@ -34,7 +34,7 @@ STUDIES = "/dicom-web/studies"
 _COUNTED = re.compile(
     r"^(stele_refusals_total|stele_instances_total|stele_http_seconds_count)\{(.*)\} ([0-9.e+]+)$", re.M
 )
-_HARMLESS = re.compile(r'result="(stored|duplicate)"|status="[1235]\d\d"')
+_HARMLESS = re.compile(r'result="(stored|duplicate)"|status="([123]\d\d|500|503)"')
 
 
 _seeds = iter(range(5000, 10_000))

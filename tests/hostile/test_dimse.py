@@ -61,9 +61,7 @@ class TestStore:
         if request.param == "storage only":
             peer = Peer.associated(target.dicom_port, context(1, CT, EXPLICIT))
         else:
-            peer = Peer.associated(
-                target.dicom_port, context(1, CT, EXPLICIT), context(3, VERIFICATION, IMPLICIT)
-            )
+            peer = Peer.associated(target.dicom_port, context(1, CT, EXPLICIT), context(3, FIND, IMPLICIT))
         yield peer
         image = an_image()  # whatever it was, the association goes on
         assert peer.store(1, image.SOPInstanceUID, [dataset(image)]).status == 0

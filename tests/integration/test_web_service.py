@@ -1,6 +1,5 @@
 """The web server with peers that are slow, proxies, damaged objects, and an operator who stops it."""
 
-import http.client
 import json
 import signal
 import socket
@@ -75,17 +74,6 @@ def test_half_a_head_on_many_connections_keeps_nobody_waiting(archive: Archive) 
     assert time.monotonic() - began < 25
 
 
-@pytest.mark.slow
-def test_a_body_that_does_not_come_is_408(archive: Archive) -> None:
-    with connect(archive) as silent:
-        silent.settimeout(60)
-        silent.sendall(
-            b"POST /dicom-web/studies HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/dicom\r\n"
-            b"Content-Length: 1000\r\n\r\nhalf"
-        )
-        assert received(silent).startswith(b"HTTP/1.1 408 ")
-
-
 def test_health_is_answered_while_everything_else_is_busy(tmp_path: Path) -> None:
     with running_archive(tmp_path, environment={"STELE_HTTP__THREADS": "2"}) as small:
         head = (
@@ -109,61 +97,6 @@ def test_health_is_answered_while_everything_else_is_busy(tmp_path: Path) -> Non
         statuses = {answer[9:12] for answer in answers}
         assert statuses == {b"200", b"503"}
         assert all(b"retry-after" in answer.lower() for answer in answers if answer[9:12] == b"503")
-
-
-# --- What a server has to refuse by itself ---
-
-
-@pytest.mark.parametrize(
-    "request_bytes",
-    [
-        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n",
-        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\n",
-        b"GET /CANARYBIRD HTTP/7.3\r\nHost: x\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\nCANARYBIRD\r\n\r\n",
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03CANARYBIRD\r\n\r\n",
-    ],
-)
-def test_malformed_requests_are_400(archive: Archive, request_bytes: bytes) -> None:
-    with connect(archive) as connection:
-        connection.sendall(request_bytes)
-        answer = received(connection)
-    assert answer.startswith(b"HTTP/1.1 400 ")
-    assert CANARY.encode() not in answer
-
-
-def test_a_head_without_end_is_refused(archive: Archive) -> None:
-    with connect(archive) as connection:
-        connection.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"x" * 70_000)
-        assert received(connection)[9:12] in (b"400", b"431")
-
-
-@pytest.mark.parametrize(
-    ("path", "status"),
-    [
-        ("/dicom-web/%2e%2e/health/live", 404),
-        ("/viewer/%2e%2e/%2e%2e/etc/passwd", 404),
-        ("/dicom-web/studies/%2e%2e/series", 404),
-        ("/dicom-web/studies/1.2.3/series", 200),
-        ("/dicom-web/studies/1.2.3", 404),
-        ("/dicom-web/studies/1..3", 400),
-        ("/dicom-web/studies/x", 400),
-        ("/dicom-web/studies/1.2%00.3", 400),
-        ("/dicom-web/studies?limit=-1", 400),
-        ("/dicom-web/nothing", 404),
-    ],
-)
-def test_addresses(archive: Archive, path: str, status: int) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", archive.http_port, timeout=30)
-    connection.request("GET", path)
-    answer = connection.getresponse()
-    assert answer.status == status, answer.read()
-
-
-def test_methods_that_are_not_served(archive: Archive) -> None:
-    for method in ("PUT", "PATCH", "TRACE"):
-        answer = requests.request(method, f"{archive.base_url}/dicom-web/studies", timeout=30)
-        assert answer.status_code == 405
 
 
 # --- Damaged objects ---

@@ -8,7 +8,7 @@ import functools
 import socket
 import struct
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, repeat
 from types import SimpleNamespace
 from typing import Any, cast
@@ -51,6 +51,7 @@ class Intake:
         """Stored, unless the UID says otherwise."""
         assert not self.ended
         self.ended = True
+        self._ingest.while_finishing()
         if self.facts[1].startswith(REFUSED):
             raise Refusal(Reason.CONFLICT, "other bytes are stored under this SOP Instance UID")
         if self.facts[1].startswith(WRONG):
@@ -64,9 +65,10 @@ class Intake:
 
 class Ingest:
     """What `node.services.ingest.Ingest` is to an association; `stored`: (class UID, instance UID,
-    transfer syntax UID, dataset) of each instance in order."""
+    transfer syntax UID, dataset) of each instance in order; `while_finishing` is called before."""
 
-    def __init__(self) -> None:
+    def __init__(self, while_finishing: Callable[[], object] = lambda: None) -> None:
+        self.while_finishing = while_finishing
         self.begun: list[Intake] = []
         self.stored: list[tuple[Any, ...]] = []
 
