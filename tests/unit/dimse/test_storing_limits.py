@@ -226,7 +226,7 @@ def test_a_peer_that_says_all_and_shuts_its_side_gets_its_answers() -> None:
 
 def test_a_fault_of_ours_is_an_abort_and_known_to_the_listener() -> None:
     edge = edge_for(Ingest())
-    edge.archive.catalog.audits.record = lambda _: 1 / 0  # type: ignore[method-assign, assignment, return-value]
+    edge.archive.catalog.audits.record = lambda _: 1 / 0  # type: ignore[method-assign, assignment]
     line = associated(edge, may_store=False)
     line.peer.sendall(STORE)
     assert line.read() == NOT_IN_TIME
