@@ -324,7 +324,7 @@ class Walk:
             at.elements[tag] = (vr, ~(start + self.shift), length, None)
             self._past(at, tag, start)
             self.shift += length
-            if self._packed:
+            if self._packed or not length:
                 return True
             self.skip = length
             return False

@@ -78,6 +78,23 @@ def test_single_bytes_give_the_same_header(name: str) -> None:
     assert signature(feed_all(file, list(range(len(file.dataset))))) == signature(whole)
 
 
+@pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT])
+def test_several_empty_pixel_data_do_not_stop_the_walk(syntax: str) -> None:
+    """Found by fuzzing: after the second one the rest was left unread, and the dataset called truncated."""
+    encoded = implicit(0x7FE00010, b"") if syntax == IMPLICIT else element(0x7FE00010, "OW", b"")
+    icons = item(encoded) * 3
+    sequence = implicit(0x00880200, icons) if syntax == IMPLICIT else element(0x00880200, "SQ", icons)
+    dataset = sequence + encoded
+    for cut in range(len(dataset)):
+        reader = HeaderReader(syntax, LIMITS)
+        reader.feed(dataset[:cut])
+        reader.feed(dataset[cut:])
+        header = reader.finish()
+        assert len(header.attributes()["00880200"]["Value"]) == 3
+        assert header.pixel is not None and header.pixel.length == 0
+        assert signature(Header.unpack(header.pack())) == signature(header)
+
+
 def boundaries(dataset: bytes, syntax: str) -> set[int]:
     """Offsets at which a top-level element ends, found by reading nothing but whole prefixes."""
     header = read_header(dataset, syntax, LIMITS)
