@@ -21,10 +21,10 @@ class GuardedBlobs:
         self._folder = folder
         self._free_bytes_min = free_bytes_min
 
-    def create(self, *name: str) -> BlobWriter:
+    def create(self) -> BlobWriter:
         """Begin an object; see the port."""
         self._demand_room()
-        return self._blobs.create(*name)
+        return self._blobs.create()
 
     def read(self, name: str, offset: int, length: int) -> bytes:
         """See the port."""
