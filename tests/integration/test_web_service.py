@@ -103,7 +103,8 @@ def test_health_is_answered_while_everything_else_is_busy(tmp_path: Path) -> Non
 
 
 def objects(archive: Archive) -> set[Path]:
-    return {path for path in (archive.data / "objects").rglob("*") if path.is_file()}
+    files = (path for path in (archive.data / "objects").rglob("*") if path.is_file())
+    return {path for path in files if not path.stat().st_mode & 0o200}  # what is writable is no object
 
 
 def damage(path: Path, offset: int) -> None:
@@ -113,6 +114,7 @@ def damage(path: Path, offset: int) -> None:
         byte = file.read(1)
         file.seek(offset)
         file.write(bytes([byte[0] ^ 1]))
+    path.chmod(0o400)
 
 
 def test_an_answer_that_fails_half_way_is_broken_off(archive: Archive, tmp_path: Path) -> None:
