@@ -86,12 +86,13 @@ class _Scenario:
     def run(self) -> Run:
         began = time.monotonic()
         self._folder.mkdir()
-        archive = self._start()
+        archive = self._archive = self._start()
         try:
             self._lap("start", began)
             traffic = Traffic(Target(archive.dicom_port, archive.base_url), self._run.history)
             began = time.monotonic()
-            archive = self._send(archive, traffic)
+            self._send(traffic)
+            archive = self._archive  # another one since the power cut
             self._lap("traffic", began)
             began = time.monotonic()
             wait_until(archive.ready, HEAL_SECONDS, "the archive heals")
@@ -100,7 +101,7 @@ class _Scenario:
             seen = self._read_back(archive, traffic.pages)
             self._lap("read back", began)
         finally:
-            archive.stop()
+            self._archive.stop()
             lines = [f"{each.line()}\n" for each in self._run.history.operations]
             (self._folder / "operations.jsonl").write_text("".join(lines))
         rows = [_row(each) for each in self._everything()]
@@ -118,8 +119,8 @@ class _Scenario:
 
     # --- Traffic and faults ----------------------------------------------------------------------
 
-    def _send(self, archive: Archive, traffic: Traffic) -> Archive:
-        """Send everything, with what happens meanwhile; returns the archive that runs then."""
+    def _send(self, traffic: Traffic) -> None:
+        """Send everything, with what happens meanwhile."""
         plan = [*faults.FAULTS, *self._generator.choices(faults.FAULTS, k=MORE_KILLS)]
         moments = [(self._generator.uniform(0.02, 0.95), fault) for fault in plan]
         cut_at = self._generator.uniform(0.5, 0.95)
@@ -132,9 +133,9 @@ class _Scenario:
             for moment, fault in sorted([*moments, (cut_at, None)], key=lambda each: each[0]):
                 self._await(moment, clients, deadline)
                 if fault is None:
-                    archive = self._cut_the_power(archive)
+                    self._cut_the_power()
                 else:
-                    self._kill(fault, archive)
+                    self._kill(fault)
             for client in clients:
                 client.join(max(0.0, deadline - time.monotonic()))
             assert not any(client.is_alive() for client in clients), f"clients do not finish\n{self._run}"
@@ -144,7 +145,6 @@ class _Scenario:
             ended.set()
             for thread in (*clients, reader):
                 thread.join()
-        return archive
 
     def _await(self, moment: float, clients: list[threading.Thread], deadline: float) -> None:
         """Until so much has been acknowledged, and a little longer."""
@@ -154,20 +154,20 @@ class _Scenario:
             time.sleep(0.005)
         time.sleep(self._generator.uniform(0, 0.05))
 
-    def _kill(self, fault: faults.Fault, archive: Archive) -> None:
+    def _kill(self, fault: faults.Fault) -> None:
         """Kill somebody; if the last kill has left nobody of that kind, wait for a new one."""
         wait_until(
-            lambda: faults.kill_one(fault, archive, self._generator),
+            lambda: faults.kill_one(fault, self._archive, self._generator),
             VICTIM_SECONDS,
             f"a {fault.name} to kill",
         )
         self._run.killed.append(fault.name)
 
-    def _cut_the_power(self, archive: Archive) -> Archive:
-        faults.kill_all(archive)
+    def _cut_the_power(self) -> None:
+        faults.kill_all(self._archive)
         self._run.forgotten = forget_what_was_not_synced(self._objects, self._book)
         self._run.killed.append("everything")
-        return self._start()
+        self._archive = self._start()
 
     # --- Afterwards ------------------------------------------------------------------------------
 
