@@ -98,6 +98,7 @@ def narrow(tmp_path_factory: pytest.TempPathFactory, certificates: dict[str, Pat
     authorities = data / "ca.pem"
     authorities.write_text(certificates["client"].read_text() + certificates["other"].read_text())
     tls_port = free_port()
+    free_bytes_min = shutil.disk_usage(data).free - ROOM_BYTES
     settings = {
         "DICOM__HOST": "127.0.0.1",
         "DICOM__TLS_PORT": tls_port,
@@ -113,11 +114,11 @@ def narrow(tmp_path_factory: pytest.TempPathFactory, certificates: dict[str, Pat
         "DICOM__MAX_ASSOCIATIONS_PER_AE": 2,
         "HTTP__MAX_REQUEST_BYTES": 4 << 20,
         "INTAKE__MAX_OBJECT_BYTES": 1 << 20,
-        "OBJECTS__FREE_BYTES_MIN": shutil.disk_usage(data).free - ROOM_BYTES,
+        "OBJECTS__FREE_BYTES_MIN": free_bytes_min,
     }
     environment = {f"STELE_{name}": str(value) for name, value in settings.items()}
     with running_archive(data, arguments=(), environment=environment) as running:
-        found = Target(running, tls_port)
+        found = Target(running, tls_port, free_bytes_min)
         found.add_accounts()
         der = ssl.PEM_cert_to_DER_cert(certificates["client"].read_text().partition("-----BEGIN PRIVATE")[0])
         found.add_entities(
@@ -132,7 +133,8 @@ def full(narrow: Target) -> Iterator[Target]:
     """The narrow archive while its disk has less room than it must keep free."""
     filling = narrow.archive.data / "filling"
     with filling.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, 2 * ROOM_BYTES)
+        too_much = shutil.disk_usage(narrow.archive.data).free - narrow.free_bytes_min
+        os.posix_fallocate(file.fileno(), 0, max(too_much, 0) + ROOM_BYTES)
     yield narrow
     filling.unlink()
 

@@ -50,10 +50,14 @@ def an_image(size: int = 64) -> FileDataset:
 
 @dataclass
 class Target:
-    """A running archive; `tokens` by role, the administrator's is used unless a request has its own."""
+    """A running archive; `tokens` by role, the administrator's is used unless a request has its own.
+
+    `free_bytes_min`: the room that it must leave on its disk.
+    """
 
     archive: Archive
     tls_port: int = 0
+    free_bytes_min: int = 0
     tokens: dict[str, str] = field(default_factory=dict)
 
     @property
