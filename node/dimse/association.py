@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import structlog
 from pynetdicom import AE, evt
@@ -18,6 +19,7 @@ from pynetdicom.pdu import A_ASSOCIATE_RQ
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation
 
+from node import metrics
 from node.config import Settings
 from node.dimse import command as commands
 from node.dimse import contexts, pdu, store
@@ -26,7 +28,7 @@ from node.dimse.gate import Caller
 from node.dimse.limits import Rates
 from node.dimse.messages import Message, Messages
 from node.dimse.transport import SLICE_SECONDS, Connection, ConnectionLost, UpperLayer
-from node.domain.errors import Refusal
+from node.domain.errors import Reason, Refusal
 from node.domain.model import Actor, AuditEvent, Role
 from node.domain.part10 import IMPLEMENTATION_VERSION_NAME
 from node.domain.pdata import Buffer
@@ -76,6 +78,13 @@ def audit_refusal(edge: Edge, actor: Actor, action: str, error: Exception) -> No
         log.warning("refusal not audited", reason=refusal.reason.value)
 
 
+def tell_broken(caller: Caller, broken: pdu.Broken) -> None:
+    """Leave a trace of a peer that broke the protocol after the gate; those that were too slow did not."""
+    if broken.reason != pdu.NOT_SPECIFIED:
+        metrics.REFUSALS.labels("dimse", Reason.NOT_UNDERSTOOD.value).inc()
+        log.warning("association broken", comment=str(broken), address=caller.address)
+
+
 class Served(Association):
     """An association with `caller`, who was let in by the gate."""
 
@@ -96,6 +105,7 @@ class Served(Association):
             receive=self.messages.receive,
             told=self.messages.wake,
             unfinished=lambda: self.messages.unfinished,
+            broken=partial(tell_broken, caller),
         )
         self.dul = self.upper
         self.acse_timeout = RELEASE_SECONDS

@@ -12,6 +12,7 @@ import socket
 import ssl
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
@@ -77,9 +78,11 @@ class Listener:
                 arrival.socket.shutdown(socket.SHUT_RDWR)
         for association in served:
             association.over.wait(max(0.0, deadline - time.monotonic()))
-        for association in served:
-            if not association.over.is_set():
-                association.hang_up()
+        stuck = [association for association in served if not association.over.is_set()]
+        if stuck:
+            with ThreadPoolExecutor(len(stuck)) as threads:  # all at once: each takes its moment
+                for association in stuck:
+                    threads.submit(association.hang_up)
         for association in served:
             association.over.wait(5)
 

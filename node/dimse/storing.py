@@ -32,7 +32,7 @@ import structlog
 
 from node.dimse import command as commands
 from node.dimse import contexts, pdu, store
-from node.dimse.association import RELEASE_SECONDS, Edge, audit_refusal
+from node.dimse.association import RELEASE_SECONDS, Edge, audit_refusal, tell_broken
 from node.dimse.gate import Caller, farewell
 from node.dimse.messages import Message
 from node.dimse.pdu import Answer, Broken, Request
@@ -129,6 +129,7 @@ class Storing:
         except _Over:
             pass
         except Broken as broken:
+            tell_broken(self.caller, broken)
             farewell(self._socket, pdu.abort(broken.reason))
         except (ConnectionLost, EOFError, OSError):
             pass  # the peer is gone; what it had begun is dropped

@@ -175,7 +175,8 @@ class UpperLayer(DULServiceProvider):
     """pynetdicom's upper layer with bounded, unqueued reading.
 
     `receive(fragments)` takes what P-DATA-TF PDUs bring and may raise Broken; `told` is called whenever
-    there is news for the service user; `unfinished()` says whether a message has begun and not ended.
+    there is news for the service user; `unfinished()` says whether a message has begun and not ended;
+    `broken` is told how a peer breaks the protocol.
     """
 
     def __init__(
@@ -187,6 +188,7 @@ class UpperLayer(DULServiceProvider):
         receive: Callable[[list[pdu.Fragment]], None],
         told: Callable[[], None],
         unfinished: Callable[[], bool],
+        broken: Callable[[Broken], None],
     ) -> None:
         super().__init__(assoc)
         self.to_user_queue = _Indications(told)
@@ -197,6 +199,7 @@ class UpperLayer(DULServiceProvider):
         self._message_seconds = message_seconds
         self._receive = receive
         self._unfinished = unfinished
+        self._broken = broken
         self._deadline: float | None = None  # of the message that is being received
 
     def attach(self, connection: Connection) -> None:
@@ -240,6 +243,7 @@ class UpperLayer(DULServiceProvider):
         try:
             self._read_one(self._deadline)
         except Broken as broken:
+            self._broken(broken)
             self.break_off(broken.reason)
         except TimeoutError:
             self.break_off(pdu.NOT_SPECIFIED)

@@ -168,7 +168,6 @@ def test_during_the_association(target: Target, name: str, served: str) -> None:
 
 
 @pytest.mark.unnoticed("as the assertion says")
-@pytest.mark.xfail(strict=True, reason="an association that breaks the protocol leaves no trace")
 @pytest.mark.parametrize("served", SERVED)
 def test_a_broken_association_leaves_a_trace(target: Target, served: str) -> None:
     """An operator can tell from the metrics that a peer is at fault."""
