@@ -65,12 +65,12 @@ class Connection(AssociationSocket):
         """Whether there is something to read, now or within SLICE_SECONDS; `wake` ends the wait."""
         if self.socket is None or not self._is_connected:
             return False
+        if not self.event_queue.empty():
+            return False  # it is due before anything else is read: its state decides what that means
         if self._first or (isinstance(self._client, ssl.SSLSocket) and self._client.pending()):
             return True
         ready = False
-        # An event in the queue (the first two come at once) is due before anything else is waited for
-        wait_seconds = SLICE_SECONDS if self.event_queue.empty() else 0
-        for descriptor, _ in self._poll.poll(wait_seconds * 1000):
+        for descriptor, _ in self._poll.poll(SLICE_SECONDS * 1000):
             if descriptor == self._wake:
                 os.eventfd_read(self._wake)
             else:
@@ -273,7 +273,7 @@ class UpperLayer(DULServiceProvider):
         self.connection.read(body, deadline)
         if kind == pdu.P_DATA:
             if state not in ("Sta6", "Sta7"):
-                raise Broken(pdu.UNEXPECTED_PDU, "data after the release was asked for")
+                raise Broken(pdu.UNEXPECTED_PDU, "data before the association or after its release")
             self._receive(pdu.fragments(body))
             return
         decoded, event = self._decode_pdu(header + body)

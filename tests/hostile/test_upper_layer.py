@@ -179,7 +179,6 @@ def test_a_broken_association_leaves_a_trace(target: Target, served: str) -> Non
 
 
 @pytest.mark.unnoticed("as the assertion says")
-@pytest.mark.xfail(strict=True, reason="the negotiation that the data overtakes ends with an AttributeError")
 def test_data_before_the_request_is_answered(target: Target) -> None:
     """Found by `test_fuzz_wire`: AB 2/2 or a closed connection, for a client that has gone by then, and no
     fault."""
