@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 import pydicom
@@ -155,8 +156,9 @@ def test_an_executable_preamble(target: Target, program: bytes) -> None:
     assert back.content[:132] == bytes(128) + b"DICM"
     assert dataset_of(back.content) == dataset_of(corpus.encode(image))
     assert target.audited(action="store", outcome="preamble_removed") == before + 1
-    objects = [path for path in (target.archive.data / "objects").rglob("*") if path.is_file()]
-    assert not any(path.read_bytes()[:4] == program[:4] for path in objects)
+    for path in (target.archive.data / "objects").glob("??/*"):
+        with suppress(FileNotFoundError):  # one that was being written, and has been given up
+            assert path.read_bytes()[:4] != program[:4]
 
 
 def test_a_kilobyte_of_j2k_that_claims_a_gigapixel(target: Target) -> None:
