@@ -23,7 +23,7 @@ from node.adapters.blobs_common import pack
 from node.domain.errors import Reason, Refusal
 
 BLANKS_AT_ONCE = 32  # made with one fsync
-SYNC_EVERY_BYTES = 64 << 20  # so that dirty pages stay bounded and no commit has gigabytes to flush
+SYNC_EVERY_BYTES = 2 << 20  # so that no fsync of a small object waits for much of a large one
 BLANK_MODE = 0o600
 OBJECT_MODE = 0o400
 
