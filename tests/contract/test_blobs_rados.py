@@ -319,8 +319,10 @@ def test_kill_9_leaves_nothing_half_visible_and_parts_are_found(
 ) -> None:
     program = f"""
         import secrets
+        import signal
         from pathlib import Path
         from node.adapters.blobs_rados import RadosBlobs
+        objects = 0
         blobs = RadosBlobs(Path({str(ceph_cluster.conf)!r}), {ceph_cluster.user!r}, {ceph_cluster.pool!r},
             operation_seconds=45, keyring=Path({str(ceph_cluster.keyring)!r}), part_bytes={PART_BYTES})
         while True:
@@ -330,7 +332,10 @@ def test_kill_9_leaves_nothing_half_visible_and_parts_are_found(
             for number in range(100):
                 writer.write(name.encode() * 1000)
                 if number == 60:
+                    objects += 1
                     print("half", name, flush=True)
+                    if objects == 3:
+                        signal.pause()  # or the kill may find it between two objects, with none begun
             writer.commit({{"name": name.encode()}})
             print("done", name, flush=True)
     """
