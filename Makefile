@@ -7,10 +7,11 @@ BIN := $(VENV)/bin
 CACHE := $(CURDIR)/.cache
 VIEWER := $(CACHE)/viewer
 JUNIT ?=
+HOSTS ?= 3
 
 export STELE_VIEWER__PATH := $(VIEWER)
 
-.PHONY: run test install install-test lint bench lock clean
+.PHONY: run test install install-test lint bench lab lab-down lock clean
 
 run: install ## The archive on embedded defaults, a real study, the viewer's address
 	.ci/install-packages tests/demo-packages.txt
@@ -20,6 +21,7 @@ install: $(VENV)/.installed $(VIEWER)/.prepared ## Debian packages, the virtual 
 
 install-test: install $(VENV)/.installed-test ## And what the tests need
 	$(BIN)/python -m tests.corpus fetch
+	$(BIN)/python -m chaos.lab prepare
 
 test: install-test lint ## Every test; as root nothing may be skipped for a missing part
 	.ci/isolated env STELE_TEST_REQUIRE_ALL=$(if $(filter 0,$(shell id -u)),1,0) $(BIN)/pytest $(JUNIT)
@@ -33,6 +35,13 @@ lint: install-test ## Style, types, import rules
 bench: install-test ## Side by side with DCMTK, pynetdicom and Orthanc, as ratios
 	.ci/isolated $(BIN)/python -m tests.bench
 
+lab: install ## Three Debian hosts on this machine (HOSTS=6 for six)
+	.ci/install-packages chaos/debian-packages.txt
+	$(BIN)/python -m chaos.lab up --hosts $(HOSTS)
+
+lab-down: ## And every trace of them gone
+	$(BIN)/python -m chaos.lab down
+
 lock: ## Resolve the dependencies anew
 	$(BIN)/pip install -q uv
 	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header --upgrade \
@@ -41,6 +50,7 @@ lock: ## Resolve the dependencies anew
 		pyproject.toml --group dev -o requirements-dev.lock
 
 clean: ## Remove all that make has made
+	[ ! -x $(BIN)/python ] || $(BIN)/python -m chaos.lab down
 	rm -rf $(VENV) $(CACHE) .stele
 
 $(VENV)/.installed: node/debian-packages.txt requirements.lock pyproject.toml
@@ -50,8 +60,8 @@ $(VENV)/.installed: node/debian-packages.txt requirements.lock pyproject.toml
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps -e .
 	touch $@
 
-$(VENV)/.installed-test: tests/debian-packages.txt requirements-dev.lock $(VENV)/.installed
-	.ci/install-packages tests/debian-packages.txt tests/demo-packages.txt
+$(VENV)/.installed-test: tests/debian-packages.txt chaos/debian-packages.txt requirements-dev.lock $(VENV)/.installed
+	.ci/install-packages tests/debian-packages.txt tests/demo-packages.txt chaos/debian-packages.txt
 	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	touch $@
 

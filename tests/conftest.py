@@ -3,8 +3,8 @@
 import os
 
 # No setting of the machine may leak into the archives that tests start.
-for name in [name for name in os.environ if name.startswith("STELE_") and not name.startswith("STELE_TEST_")]:
-    if name != "STELE_SCREENSHOTS":
-        del os.environ[name]
+OF_TESTS = ("STELE_TEST_", "STELE_LAB_", "STELE_SCREENSHOTS")
+for name in [name for name in os.environ if name.startswith("STELE_") and not name.startswith(OF_TESTS)]:
+    del os.environ[name]
 
 pytest_plugins = ["tests.ceph", "tests.postgres"]
