@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import psycopg
 
-from tests.bench.scu import Association, Prepared
+from tests.bench.scu import associate
 from tests.bench.servers import Server
 
 DAYS = 5 * 365
@@ -116,11 +116,10 @@ def send(server: Server, studies: list[Row]) -> None:
 
 
 def _sender(server: Server, studies: list[Row]) -> None:
-    prepared = Prepared(SECONDARY_CAPTURE.encode(), EXPLICIT.encode(), b"", b"", b"", b"")
-    association = Association(server.port, server.title, prepared)
+    association = associate(server.port, server.title, SECONDARY_CAPTURE, EXPLICIT)
     for number, row in enumerate(studies):
         uid = f"{row[3]}.1.1"
-        if association.store(number % 65535 + 1, uid.encode(), instance(row, uid)) != 0:
+        if association.store(number % 65535 + 1, uid, instance(row, uid)) != 0:
             raise SystemExit(1)
     association.release()
 

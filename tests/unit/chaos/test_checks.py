@@ -1,11 +1,12 @@
-"""The judge of the kill test, on hand-made histories: each broken promise is named."""
+"""The checks on hand-made histories: each broken promise is named."""
 
 from dataclasses import replace
 
 import pytest
 
-from tests.kills.judge import Listing, Row, Seen, judge
-from tests.kills.log import Operation, Result
+from chaos.checks import judge
+from chaos.history import Operation, Result
+from chaos.model import Listing, Row, Seen
 
 OURS, OTHERS = "1.2.840.10008.1.2.1 aa", "1.2.840.10008.1.2.1 bb"
 ROW = Row("P", "1.1", "1.1.1", "1.1.1.1")

@@ -1,0 +1,54 @@
+"""The command line of the suite: judging what programs on the clients' side have recorded."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from chaos import corpus, history
+from chaos.checks import CHECKS, leaks_in
+from chaos.model import GAP_SECONDS, OPERATION_SECONDS, Evidence, Limits
+from chaos.readback.whole import load
+
+SHOWN = 20  # violations of each check
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="Faults in every tier while clients watch."
+)
+
+
+@app.callback()
+def suite() -> None:
+    """Faults in every tier while clients watch."""
+
+
+@app.command()
+def check(
+    histories: Annotated[list[Path], typer.Argument(help="of all traffic that the read-back has to explain")],
+    readback: Annotated[Path, typer.Argument(help="what python -m chaos.readback wrote")],
+    text: Annotated[
+        list[Path] | None, typer.Option(help="a log, a metrics page; may name no patient")
+    ] = None,
+    operation_seconds: Annotated[float, typer.Option(help="longest operation")] = OPERATION_SECONDS,
+    gap_seconds: Annotated[float, typer.Option(help="longest time without acknowledgement")] = GAP_SECONDS,
+) -> None:
+    """Judge every invariant; exit code 1 if one does not hold, 2 if a file is not what it should be."""
+    try:
+        recorded = history.read(histories)
+        seen = load(readback)
+        pages = [path.with_name(f"{path.name}.pages") for path in (*histories, readback)]
+        texts = [*(text or ()), *(path for path in pages if path.exists())]
+        seen.leaks += leaks_in({str(path): path.read_text(errors="replace") for path in texts})
+    except (OSError, ValueError) as error:
+        typer.echo(f"stele chaos: {error}", err=True)
+        raise typer.Exit(2) from None
+    sent = [each.row for each in corpus.all_instances(recorded.corpora)]
+    evidence = Evidence(recorded.operations, sent, seen, Limits(operation_seconds, gap_seconds))
+    broken = False
+    for name, look in CHECKS.items():
+        found = list(look(evidence))
+        broken = broken or bool(found)
+        typer.echo(f"{name}: {f'{len(found)} violations' if found else 'holds'}")
+        for violation in found[:SHOWN]:
+            typer.echo(f"  {violation.what}")
+    raise typer.Exit(1 if broken else 0)
