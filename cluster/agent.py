@@ -58,9 +58,11 @@ class Agent:
     def run(self, stop: threading.Event) -> None:
         """Follow the registry until `stop` is set."""
         while not stop.is_set():
+            loaded = self._loaded
             snapshot = self.follow()
-            if snapshot is None:
+            if snapshot is None or self._loaded != loaded:
                 stop.wait(PAUSE_SECONDS)
+            if snapshot is None:
                 continue
             try:
                 self._etcd.watch(self._prefix, snapshot, RESYNC_SECONDS)
@@ -91,6 +93,7 @@ class Agent:
         NODES.labels("draining").set(sum(node.draining for node in nodes))
         if text == self._loaded == self._haproxy.installed():
             return
+        self._remember(nodes)
         begun = time.monotonic()
         try:
             self._haproxy.install(text)
@@ -103,7 +106,6 @@ class Agent:
         CURRENT.set(1)
         RELOADS.labels("done").inc()
         self._tell("haproxy", "")
-        self._remember(nodes)
         seconds = round(time.monotonic() - begun, 3)
         names = [f"{node.name}{' (draining)' if node.draining else ''}" for node in nodes]
         log.info("reloaded", nodes=names, seconds=seconds)

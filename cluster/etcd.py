@@ -1,9 +1,9 @@
 """A small client of etcd's v3 API, over its JSON gateway (HTTP, mutual TLS, several endpoints).
 
 Each request goes to the endpoint that answered last, and to the others after it if that one does not answer
-or has no leader: every call ends within `len(endpoints) * (CONNECT + ANSWER)` seconds. Reads are linearizable,
-so an endpoint cut off from the majority is passed over and never answers with something old. A call that ends
-in `Unavailable` may have taken effect; all that is written here may be written again.
+or has no leader: every call ends within `len(endpoints) * (CONNECT + ANSWER)` seconds. Reads are
+linearizable, so an endpoint cut off from the majority is passed over and never answers with something old. A
+call that ends in `Unavailable` may have taken effect; all that is written here may be written again.
 """
 
 import base64

@@ -8,6 +8,7 @@ ones in the process list.
 
 import contextlib
 import os
+import re
 import socket
 import subprocess
 import tempfile
@@ -19,6 +20,7 @@ from cluster.places import Places
 CHECK_SECONDS = 20.0
 ANSWER_SECONDS = 10.0
 MOST_ANSWER_BYTES = 16 << 20
+_FAILED = re.compile(r"\[failed: [1-9]")
 
 
 class HaproxyFailed(Exception):
@@ -71,7 +73,7 @@ class Haproxy:
         while time.monotonic() < deadline:
             with contextlib.suppress(HaproxyFailed):
                 processes = ask(self._master, "show proc")
-                if "failed" in processes:
+                if _FAILED.search(processes):
                     raise HaproxyFailed("the new configuration was not loaded")
                 if _workers(processes) - before:
                     return
@@ -117,6 +119,7 @@ def ask(path: str, line: str) -> str:
             connected.settimeout(ANSWER_SECONDS)
             connected.connect(path)
             connected.sendall(line.encode() + b"\n")
+            connected.shutdown(socket.SHUT_WR)  # the master does not close before
             while len(answer) < MOST_ANSWER_BYTES and (data := connected.recv(65536)):
                 answer += data
     except ConnectionResetError:  # the master of an older HAProxy, starting itself anew

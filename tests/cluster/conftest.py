@@ -1,12 +1,15 @@
 """Certificates and servers for the cluster's tests."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from cluster.etcd import Etcd
+from cluster.render import haproxy as haproxy_text
+from tests.cluster.front import Front, running_front
 from tests.cluster.servers import EtcdServers, HaproxyServer, Pki
+from tests.cluster.standin import StandIn
 from tests.support import require
 
 
@@ -56,3 +59,29 @@ def haproxy(tmp_path: Path, pki: Pki) -> Iterator[HaproxyServer]:
         yield server
     finally:
         server.close()
+
+
+@pytest.fixture
+def front(
+    etcd_servers: EtcdServers, haproxy: HaproxyServer, pki: Pki, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Front]:
+    """etcd, HAProxy and the agent, running; no node yet. Fewer connections and less patience than on a host:
+    a test may open fewer files, and waits."""
+    monkeypatch.setattr(haproxy_text, "CONNECTIONS", 500)
+    monkeypatch.setattr(haproxy_text, "INSPECT_SECONDS", 1)
+    with running_front(etcd_servers, haproxy, pki) as running:
+        yield running
+
+
+@pytest.fixture
+def standins() -> Iterator[Callable[[str], StandIn]]:
+    """Makes stand-in nodes, which die with the test."""
+    made: list[StandIn] = []
+
+    def make(name: str) -> StandIn:
+        made.append(StandIn(name))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.die()

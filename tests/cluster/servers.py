@@ -147,10 +147,11 @@ class HaproxyServer:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         wait_until(self._answers, START_SECONDS, "HAProxy answers")
 
-    def workers(self) -> list[str]:
-        """The lines of `show proc` about workers, young and old."""
+    def workers(self) -> set[str]:
+        """Process ids of the workers, young and old."""
+        wait_until(self._answers, 5, "HAProxy's master answers")  # an old one is away during a reload
         lines = ask(self.places.haproxy_master, "show proc").splitlines()
-        return [line for line in lines if " worker " in line]
+        return {line.split()[0] for line in lines if " worker " in line}
 
     def close(self) -> None:
         if self.process is not None:
