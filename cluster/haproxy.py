@@ -98,7 +98,7 @@ def check(config: Path) -> None:
     """Have HAProxy check a configuration; HaproxyFailed with what it says is wrong."""
     try:
         done = subprocess.run(  # noqa: S603
-            ["haproxy", "-c", "-q", "-f", str(config)],  # noqa: S607 - Debian's, on the unit's own path
+            ["haproxy", "-c", "-f", str(config)],  # noqa: S607 - Debian's, on the unit's own path
             check=False,
             capture_output=True,
             text=True,

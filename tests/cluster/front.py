@@ -15,15 +15,14 @@ from cluster.render import haproxy as haproxy_text
 from cluster.tls import plain
 from cluster.topology import Topology
 from tests.cluster.example import three_hosts
-from tests.cluster.servers import EtcdServers, HaproxyServer, Pki
+from tests.cluster.servers import EtcdServers, HaproxyServer, Pki, server_port
 from tests.cluster.standin import StandIn
-from tests.support import free_port
 
 
 def loopback_mapping(etcd_port: int = 2379) -> dict[str, Any]:
     """Three hosts on loopback with free ports; where their nodes should be, nobody listens."""
     names = ("dicom", "dicom_tls", "https", "http", "node_dicom", "node_http", "haproxy_internal")
-    ports = {name: free_port() for name in (*names, "haproxy_alive", "agent", "register")}
+    ports = {name: server_port() for name in (*names, "haproxy_alive", "agent", "register")}
     mapping = three_hosts(
         interface="lo", virtual_ip="127.0.0.100/8", ports={**ports, "etcd_client": etcd_port}
     )

@@ -1,6 +1,10 @@
 """Real etcd and HAProxy for tests, from Debian's packages, on loopback; children of the test process."""
 
+import contextlib
+import itertools
+import os
 import signal
+import socket
 import subprocess
 from pathlib import Path
 
@@ -10,10 +14,22 @@ from cluster.haproxy import HaproxyFailed, ask
 from cluster.places import Places
 from cluster.tls import Identity
 from tests.cluster.pki import make_ca, make_certificate
-from tests.support import free_port, wait_until
+from tests.support import wait_until
 
 DIE_WITH_US = ("setpriv", "--pdeathsig", "KILL")  # however the test process dies
 START_SECONDS = 20.0
+
+
+_ports = itertools.count(20000 + os.getpid() % 8000)
+
+
+def server_port() -> int:
+    """A free port below those that the kernel gives to clients, so that a server finds it again after a stop."""
+    for port in _ports:
+        with contextlib.suppress(OSError), socket.socket() as listener:
+            listener.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port")
 
 
 class Pki:
@@ -46,7 +62,7 @@ class EtcdServers:
         folder.mkdir()
         self._folder = folder
         self._pki = pki
-        self._ports = [(free_port(), free_port()) for _ in range(members)]
+        self._ports = [(server_port(), server_port()) for _ in range(members)]
         self._processes: list[subprocess.Popen[bytes] | None] = [None] * members
 
     @property

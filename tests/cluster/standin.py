@@ -10,7 +10,7 @@ import threading
 from dataclasses import dataclass, field
 
 from cluster.registry import Node
-from tests.support import free_port
+from tests.cluster.servers import server_port
 
 # The fixed part of an A-ASSOCIATE-RQ and an empty rest: type 01H, length 68, version 1, two AE titles
 REQUEST = b"\x01\x00" + (68).to_bytes(4, "big") + b"\x00\x01\x00\x00" + b"STELE".ljust(16) * 2 + bytes(32)
@@ -34,7 +34,7 @@ class StandIn:
         self.respond = True
         self.connections: list[Connection] = []
         self.requests: list[tuple[str, bytes]] = []  # source and head, but for health checks
-        self.dicom_port, self.http_port = free_port(), free_port()
+        self.dicom_port, self.http_port = server_port(), server_port()
         self._listeners: list[socket.socket] = []
         self._open: set[socket.socket] = set()
         self.start()
@@ -133,8 +133,8 @@ def _proxied(connected: socket.socket) -> tuple[str, bytes]:
 class Client:
     """A connection through HAProxy to the DICOM port."""
 
-    def __init__(self, port: int, *, first: bytes = REQUEST) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), 5)
+    def __init__(self, port: int, *, first: bytes = REQUEST, source: str = "127.0.0.1") -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), 5, source_address=(source, 0))
         self.socket.settimeout(15)
         self.socket.sendall(first)
 
@@ -160,10 +160,10 @@ class Client:
         self.socket.close()
 
 
-def who_answers(port: int) -> str:
+def who_answers(port: int, *, source: str = "127.0.0.1") -> str:
     """The name of the stand-in behind a port; "" if there is none."""
     try:
-        client = Client(port)
+        client = Client(port, source=source)
     except OSError:
         return ""
     try:
