@@ -104,6 +104,24 @@ def render_files(
     (folder / "manifest.json").write_text(render.manifest(found))
 
 
+@app.command()
+def agent(name: HostName, file: TopologyFile = DEFAULT_TOPOLOGY) -> None:
+    """Keep this host's HAProxy in step with the registered nodes, until SIGTERM."""
+    from cluster import services
+
+    topology = _topology(file)
+    services.run_agent(topology, _host(topology, name))
+
+
+@app.command()
+def register(name: HostName, file: TopologyFile = DEFAULT_TOPOLOGY) -> None:
+    """Keep this host's node registered while it lives, until SIGTERM."""
+    from cluster import services
+
+    topology = _topology(file)
+    services.run_registrar(topology, _host(topology, name))
+
+
 def _write(folder: Path, file: File) -> None:
     """Write one file, but leave it alone if it is the same already."""
     path = folder / file.path.lstrip("/")

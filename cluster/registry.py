@@ -55,7 +55,7 @@ def decode(key: str, value: str) -> Node:
         ipaddress.ip_address(node.address)
     except (ValueError, TypeError) as error:
         raise NotANode(f"{key}: {error}") from None
-    whole = all(isinstance(port, int) and 1 <= port <= 65535 for port in (node.dicom_port, node.http_port))
+    whole = all(type(port) is int and 1 <= port <= 65535 for port in (node.dicom_port, node.http_port))
     names = isinstance(node.name, str) and _NAME.fullmatch(node.name) and key.rpartition("/")[2] == node.name
     version = isinstance(node.version, str) and _VERSION.fullmatch(node.version)
     if not (whole and names and version and isinstance(node.draining, bool)):

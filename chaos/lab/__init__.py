@@ -7,7 +7,6 @@ deploying machine) stand. Faults are made where nature makes them: power off is 
 init, a cut cable is a dropped frame on the bridge, a frozen host is a frozen cgroup.
 
     rootfs.py   the Debian that all hosts start from, made once and cached
-    apt.py      where this machine's own apt gets its packages, and how
     network.py  namespaces, bridge, cut links, loss, rates
     cgroup.py   what runs on a host: count, freeze, kill
     host.py     one host: its disk, power, commands

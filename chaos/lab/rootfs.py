@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from chaos.lab import apt
+from bundle import apt
 from chaos.lab.shell import LabError, run
 
 SUITE = "trixie"
@@ -47,6 +47,7 @@ rm -rf /var/cache/apt/archives/*.deb /var/lib/apt/lists/*
 mkdir -p /var/log/journal /root/.ssh
 chmod 700 /root/.ssh
 : > /etc/apt/sources.list
+echo force-unsafe-io > /etc/dpkg/dpkg.cfg.d/lab
 """
 
 
@@ -84,15 +85,19 @@ def ensure(cache: Path) -> Path:
 def _make(target: Path) -> None:
     if os.geteuid() != 0:
         raise LabError("making the lab's root file system needs root")
+    try:
+        mirror, proxies = apt.mirror().debian, apt.environment()
+    except apt.BundleError as reason:
+        raise LabError(str(reason)) from reason
     run(
         "debootstrap",
         "--variant=minbase",
         f"--include={','.join(PACKAGES)}",
         SUITE,
         str(target),
-        apt.mirror().debian,
+        mirror,
         seconds=BUILD_SECONDS,
-        env={**os.environ, **apt.environment()},
+        env={**os.environ, **proxies},
     )
     run("chroot", str(target), "/bin/sh", "-c", _FINISH)
 

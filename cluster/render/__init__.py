@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict
 
 from cluster.places import PKI_GROUP, PLACES
-from cluster.render import ceph, etcd, haproxy, keepalived, monitoring, node, postgres
+from cluster.render import ceph, etcd, firewall, haproxy, keepalived, monitoring, node, postgres
 from cluster.render.text import File, render
 from cluster.topology import Host, Topology
 
@@ -25,6 +25,7 @@ def files(topology: Topology, host: Host, source: str, *, joining: bool = False)
             render("stele.sysusers.j2", host=host, pki_group=PKI_GROUP),
             "host",
         ),
+        *firewall.files(topology, host),
     ]
     tiers = host.tiers
     if "etcd" in tiers:

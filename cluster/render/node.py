@@ -48,8 +48,8 @@ def dsn(topology: Topology) -> str:
 
 
 def proxies(topology: Topology) -> list[str]:
-    """Networks from which the node demands PROXY protocol: the HAProxies, by their own and the virtual IP."""
-    addresses = [*(host.address for host in topology.on("haproxy")), topology.virtual_ip]
+    """Networks from which the node demands PROXY protocol: the HAProxies' own addresses."""
+    addresses = [host.address for host in topology.on("haproxy")]
     return [f"{address}/{128 if ':' in address else 32}" for address in addresses]
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from chaos.lab import apt, records, rootfs
+from bundle import apt
+from chaos.lab import records, rootfs
 from chaos.lab.records import Record
 from chaos.lab.shell import LabError, run, wait_for
 
