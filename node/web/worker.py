@@ -4,7 +4,8 @@ A thread is taken only when a request's head (request line and header fields) ha
 then the connection waits in the poller, for `HEAD_SECONDS` in all, however its bytes trickle in. From then
 on each wait for the peer is limited (`IDLE_SECONDS`), and so is the average rate, in both directions
 (`RATE_BYTES_PER_SECOND_MIN`, after a grace). Who is too slow gets 408 while a status can still be sent;
-otherwise the connection is broken off. When there are nearly as many connections as the process may have,
+otherwise the connection is broken off. Small pieces of an answer are gathered, so that heads and delimiters
+cost no system call, and no packet, of their own. When there are nearly as many connections as the process may have,
 one that waits for a request, of whoever has most of those, makes room for each newcomer.
 
 Behind a proxy a connection begins with a PROXY protocol v2 header, which is demanded from the configured
@@ -28,7 +29,7 @@ from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from node import metrics
-from node.domain import proxy
+from node.domain import pdata, proxy
 from node.log import place_of
 from node.services.limits import most_crowding
 from node.web.status import PROBLEM, problem
@@ -39,6 +40,7 @@ GRACE_SECONDS = 60.0
 RATE_BYTES_PER_SECOND_MIN = 32 << 10
 MAX_HEAD_BYTES = 64 << 10
 MAX_LINGERING = 500
+GATHERED_BYTES = 32 << 10  # of an answer, held until more of it comes or it is over
 NO_ROOM_SECONDS = 0.05  # pause when the process may open no more files and nobody can be sent away
 SPARE_CONNECTIONS = 50  # so many fewer than the limit, at which gunicorn would accept no more
 LINGER_SECONDS = 2.0  # for a client to take the last answer, while what it still sends is thrown away
@@ -61,6 +63,8 @@ class LimitedSocket(socket.socket):
     _counts = False
     _waited_seconds = 0.0
     _moved = 0
+    _held: tuple[bytes, ...] = ()
+    _held_bytes = 0
 
     @classmethod
     def of(cls, plain: socket.socket) -> "LimitedSocket":
@@ -82,20 +86,39 @@ class LimitedSocket(socket.socket):
         super().settimeout(IDLE_SECONDS if flag else 0.0)
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:
-        """As usual; TooSlow."""
+        """As usual, after what is held has been sent; TooSlow."""
+        if self._held:
+            self.flush()
         with self._waiting():
             data = super().recv(size, flags)
         self._moved += len(data)
         return data
 
     def sendall(self, data: Any, flags: int = 0, /) -> None:
-        """As usual, but the limit is on each advance, not on the whole; TooSlow."""
-        view = memoryview(data).cast("B")
-        while view:
+        """As usual, but the limit is on each advance, not on the whole, and what is small is held for the
+        next call or `flush`; TooSlow."""
+        size = len(data)
+        if self._held_bytes + size < GATHERED_BYTES:
+            self._held += (bytes(data),)
+            self._held_bytes += size
+        else:
+            self._send([*self._take_held(), data], flags)
+
+    def flush(self) -> None:
+        """Send what is held; TooSlow."""
+        if self._held:
+            self._send(self._take_held(), 0)
+
+    def _take_held(self) -> list[pdata.Buffer]:
+        held, self._held, self._held_bytes = self._held, (), 0
+        return list(held)
+
+    def _send(self, buffers: list[pdata.Buffer], flags: int) -> None:
+        while buffers:
             with self._waiting():
-                sent = super().send(view, flags)
+                sent = super().sendmsg(buffers, (), flags)
             self._moved += sent
-            view = view[sent:]
+            buffers = pdata.unwritten(buffers, sent)
 
     @contextmanager
     def _waiting(self) -> Iterator[None]:
@@ -251,7 +274,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def handle(self, conn: Connection) -> Any:
         """A request with its whole head; runs in a thread."""
         conn.sock.begin()
-        return super().handle(conn)
+        outcome = super().handle(conn)
+        try:
+            conn.sock.flush()
+        except OSError:
+            return False  # the connection is of no use any more
+        return outcome
 
     def handle_error(self, _req: Any, client: Any, _addr: Any, exc: Exception) -> None:
         """A request that gunicorn itself refuses: answered and logged without any of its content."""

@@ -25,6 +25,7 @@ def pair() -> Iterator[tuple[LimitedSocket, socket.socket]]:
     ours, theirs = socket.socketpair()
     limited = LimitedSocket.of(ours)
     limited.setblocking(True)
+    theirs.settimeout(10)
     yield limited, theirs
     limited.close()
     theirs.close()
@@ -106,6 +107,7 @@ def test_our_own_time_is_not_the_peers(
     while time.monotonic() - began < 0.3:
         pass  # an answer is being made
     limited.sendall(b"x")
+    limited.flush()
     assert theirs.recv(1) == b"x"
 
 
@@ -122,14 +124,50 @@ def test_between_requests_nothing_counts(
 
 def test_large_answers_arrive_whole(pair: tuple[LimitedSocket, socket.socket]) -> None:
     limited, theirs = pair
-    theirs.settimeout(10)
     data = bytes(range(256)) * 64
     limited.begin()
     limited.sendall(memoryview(data))
+    limited.flush()
+    assert taken(theirs, len(data)) == data
+
+
+def test_small_pieces_wait_for_a_large_one(pair: tuple[LimitedSocket, socket.socket]) -> None:
+    limited, theirs = pair
+    large = bytes(worker.GATHERED_BYTES)
+    limited.sendall(b"head")
+    reused = bytearray(b"more")
+    limited.sendall(reused)
+    reused[:] = b"less"
+    theirs.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        theirs.recv(1)
+    theirs.settimeout(10)
+    limited.sendall(large)
+    assert taken(theirs, 8 + len(large)) == b"headmore" + large
+
+
+def test_small_pieces_are_held_up_to_a_limit(pair: tuple[LimitedSocket, socket.socket]) -> None:
+    limited, theirs = pair
+    pieces = [bytes([number]) * 1000 for number in range(-(-worker.GATHERED_BYTES // 1000))]
+    for piece in pieces:
+        limited.sendall(piece)
+    assert taken(theirs, 1000 * len(pieces)) == b"".join(pieces)
+
+
+def test_who_waits_for_the_peer_has_sent_all_before(pair: tuple[LimitedSocket, socket.socket]) -> None:
+    limited, theirs = pair
+    theirs.sendall(b"question")
+    limited.sendall(b"go on")
+    assert limited.recv(8) == b"question"
+    assert taken(theirs, 5) == b"go on"
+
+
+def taken(peer: socket.socket, size: int) -> bytes:
+    """So many bytes, which must come within the socket's own limit."""
     received = b""
-    while len(received) < len(data):
-        received += theirs.recv(65536)
-    assert received == data
+    while len(received) < size:
+        received += peer.recv(65536)
+    return received
 
 
 @given(st.lists(st.integers(0, 1000), max_size=8))
