@@ -65,7 +65,7 @@ class Instances:
     ) -> None:
         told = hashlib.sha256()
         for instance, syntax in chosen:
-            told.update(f"{instance.sop_instance_uid} {syntax} ".encode() + instance.stored.sha256)
+            told.update(f"{instance.sop_instance_uid} {syntax} ".encode() + instance.stored.digest)
         newest = max(instance.received_at for instance, _ in chosen)
         caching.last_modified(resp, newest)
         etag = told.hexdigest()[:48]
@@ -91,7 +91,7 @@ class Instances:
     def _plain(
         self, req: falcon.Request, resp: falcon.Response, instance: StoredInstance, syntax: str
     ) -> None:
-        etag = f"{instance.stored.sha256.hex()[:32]}-{syntax}"
+        etag = f"{instance.stored.digest.hex()[:32]}-{syntax}"
         if caching.unchanged(req, resp, etag, caching.IMMUTABLE, modified=instance.received_at):
             return
         resp.content_type = f"{DICOM}; transfer-syntax={syntax}"

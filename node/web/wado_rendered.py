@@ -192,5 +192,5 @@ def _send_one(
 def _etag(how: Rendering, *instances: StoredInstance) -> str:
     told = hashlib.sha256(repr(how).encode())
     for instance in instances:
-        told.update(instance.stored.sha256)
+        told.update(instance.stored.digest)
     return told.hexdigest()[:48]

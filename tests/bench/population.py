@@ -62,7 +62,7 @@ FROM generate_series(%(first)s::bigint, %(last)s) n JOIN studies ON study_uid = 
 _INSTANCES = """
 INSERT INTO instances (sop_instance_uid, series_pk, study_pk, sop_class_uid, transfer_syntax_uid,
     instance_number, number_of_frames, attributes, header, object_name, prefix_length, dataset_length,
-    sha256, source)
+    digest, source)
 SELECT series_uid || '.' || i, series_pk, study_pk, '1.2.840.10008.5.1.4.1.1.2', '1.2.840.10008.1.2.1',
     i, 1, %(attributes)s::jsonb, %(header)b::bytea, md5(series_uid || '.' || i), 344, 526000,
     sha256((series_uid || '.' || i)::bytea), 'GROWTH'
