@@ -4,9 +4,11 @@ A thread is taken only when a request's head (request line and header fields) ha
 then the connection waits in the poller, for `HEAD_SECONDS` in all, however its bytes trickle in. From then
 on each wait for the peer is limited (`IDLE_SECONDS`), and so is the average rate, in both directions
 (`RATE_BYTES_PER_SECOND_MIN`, after a grace). Who is too slow gets 408 while a status can still be sent;
-otherwise the connection is broken off. Small pieces of an answer are gathered, so that heads and delimiters
-cost no system call, and no packet, of their own. When there are nearly as many connections as the process may have,
+otherwise the connection is broken off. When there are nearly as many connections as the process may have,
 one that waits for a request, of whoever has most of those, makes room for each newcomer.
+
+Small pieces of an answer are gathered, so that heads and delimiters cost no system call, and no packet, of
+their own.
 
 Behind a proxy a connection begins with a PROXY protocol v2 header, which is demanded from the configured
 networks and from nobody else; the address in it holds for the whole connection.
