@@ -34,6 +34,7 @@ from node import metrics
 from node.domain import pdata, proxy
 from node.log import place_of
 from node.services.limits import most_crowding
+from node.web.body import READ_BYTES
 from node.web.status import PROBLEM, problem
 
 HEAD_SECONDS = 10.0
@@ -204,6 +205,9 @@ class Connection(TConn):  # type: ignore[misc]
             client, self.client = self.client, self._peer
             super().init()
             self.client = client
+            # What is received beyond a read is copied at each: with gunicorn's own MiB that took longer
+            # than receiving it.
+            self.parser.unreader.max_body_chunk = READ_BYTES
         if self._gathered:
             self.parser.unreader.unread(bytes(self._gathered))
             self._gathered.clear()

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.web import worker
+from node.web.body import READ_BYTES
 from node.web.worker import Connection, LimitedSocket, TooSlow
 
 HEAD = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -208,3 +209,36 @@ def test_a_head_without_end() -> None:
         while True:
             conn.gather(b"x" * 8192)
     conn.close()
+
+
+def test_no_more_of_a_body_is_received_than_is_read_at_a_time() -> None:
+    asked: list[int] = []
+
+    class Counted(LimitedSocket):
+        def recv(self, size: int, flags: int = 0, /) -> bytes:
+            asked.append(size)
+            return super().recv(size, flags)
+
+    ours, theirs = socket.socketpair()
+    conn = Connection(
+        Config(),
+        Counted.of(ours),
+        ("198.51.100.1", 5),
+        ("127.0.0.1", 80),
+        proxied=False,
+        linger=lambda sock: sock.close(),
+    )
+    conn.sock.setblocking(True)
+    conn.gather(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4194304\r\n\r\n")
+    conn.init()
+    sender = threading.Thread(target=theirs.sendall, args=(bytes(4 << 20),))
+    sender.start()
+    request = next(conn.parser)
+    total = 0
+    while data := request.body.read(READ_BYTES):
+        total += len(data)
+    sender.join()
+    assert total == 4 << 20
+    assert max(asked) == READ_BYTES
+    conn.close()
+    theirs.close()
