@@ -12,9 +12,10 @@ from gunicorn.config import Config
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.web import worker
+from node.web import limited_socket, worker
 from node.web.body import READ_BYTES
-from node.web.worker import Connection, LimitedSocket, TooSlow
+from node.web.limited_socket import LimitedSocket, TooSlow
+from node.web.worker import Connection
 
 HEAD = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 ADDRESSES = socket.inet_aton("192.0.2.9") + socket.inet_aton("192.0.2.1") + struct.pack(">HH", 1, 2)
@@ -53,7 +54,7 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
 def test_silence_has_an_end(
     pair: tuple[LimitedSocket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(limited_socket, "IDLE_SECONDS", 0.05)
     limited, _ = pair
     limited.setblocking(True)
     with pytest.raises(TooSlow):
@@ -63,7 +64,7 @@ def test_silence_has_an_end(
 def test_who_does_not_read_is_left(
     pair: tuple[LimitedSocket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(limited_socket, "IDLE_SECONDS", 0.05)
     limited, _ = pair
     limited.setblocking(True)
     with pytest.raises(TooSlow):
@@ -73,8 +74,8 @@ def test_who_does_not_read_is_left(
 def test_trickling_has_an_end_too(
     pair: tuple[LimitedSocket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "GRACE_SECONDS", 0.2)
-    monkeypatch.setattr(worker, "RATE_BYTES_PER_SECOND_MIN", 1 << 50)  # any peer is slower
+    monkeypatch.setattr(limited_socket, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(limited_socket, "RATE_BYTES_PER_SECOND_MIN", 1 << 50)  # any peer is slower
     limited, theirs = pair
     over = threading.Event()
 
@@ -100,8 +101,8 @@ def test_trickling_has_an_end_too(
 def test_our_own_time_is_not_the_peers(
     pair: tuple[LimitedSocket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "GRACE_SECONDS", 0.1)
-    monkeypatch.setattr(worker, "RATE_BYTES_PER_SECOND_MIN", 1 << 50)
+    monkeypatch.setattr(limited_socket, "GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(limited_socket, "RATE_BYTES_PER_SECOND_MIN", 1 << 50)
     limited, theirs = pair
     limited.begin()
     began = time.monotonic()
@@ -115,7 +116,7 @@ def test_our_own_time_is_not_the_peers(
 def test_between_requests_nothing_counts(
     pair: tuple[LimitedSocket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "GRACE_SECONDS", -1.0)
+    monkeypatch.setattr(limited_socket, "GRACE_SECONDS", -1.0)
     limited, theirs = pair
     limited.begin()
     limited.rest()
@@ -134,7 +135,7 @@ def test_large_answers_arrive_whole(pair: tuple[LimitedSocket, socket.socket]) -
 
 def test_small_pieces_wait_for_a_large_one(pair: tuple[LimitedSocket, socket.socket]) -> None:
     limited, theirs = pair
-    large = bytes(worker.GATHERED_BYTES)
+    large = bytes(limited_socket.GATHERED_BYTES)
     limited.sendall(b"head")
     reused = bytearray(b"more")
     limited.sendall(reused)
@@ -149,7 +150,7 @@ def test_small_pieces_wait_for_a_large_one(pair: tuple[LimitedSocket, socket.soc
 
 def test_small_pieces_are_held_up_to_a_limit(pair: tuple[LimitedSocket, socket.socket]) -> None:
     limited, theirs = pair
-    pieces = [bytes([number]) * 1000 for number in range(-(-worker.GATHERED_BYTES // 1000))]
+    pieces = [bytes([number]) * 1000 for number in range(-(-limited_socket.GATHERED_BYTES // 1000))]
     for piece in pieces:
         limited.sendall(piece)
     assert taken(theirs, 1000 * len(pieces)) == b"".join(pieces)
