@@ -24,7 +24,7 @@ _ports = itertools.count(20000 + os.getpid() % 8000)
 
 
 def server_port() -> int:
-    """A free port below those that the kernel gives to clients, so that a server finds it again after a stop."""
+    """A free port below those that clients get, so that a server that was stopped finds its own again."""
     for port in _ports:
         with contextlib.suppress(OSError), socket.socket() as listener:
             listener.bind(("127.0.0.1", port))
