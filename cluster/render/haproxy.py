@@ -30,6 +30,7 @@ def config(topology: Topology, host: Host, nodes: Sequence[Node], places: Places
         ports=topology.ports,
         host=host,
         everywhere=":::" if ":" in topology.virtual_ip else "*:",
+        own=f"[{host.address}]" if ":" in host.address else host.address,
         nodes=sorted(nodes, key=lambda node: node.name),
         places=places,
         endpoint=endpoint,

@@ -47,6 +47,10 @@ class Pki:
         make_certificate(folder, "modality", ca="clients")
         make_certificate(folder, "intruder", ca="stranger")
 
+    def for_addresses(self, *addresses: str) -> None:
+        """A further certificate of the cluster's, `three`, for other addresses."""
+        make_certificate(self.folder, "three", *addresses)
+
     def path(self, name: str) -> str:
         return str(self.folder / name)
 
