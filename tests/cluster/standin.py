@@ -28,13 +28,14 @@ class Connection:
 class StandIn:
     """A node's two ports. `ready`, `live` and `respond` (the web port answers) may be changed."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, ports: tuple[int, int] | None = None) -> None:
         self.name = name
         self.ready = self.live = True
         self.respond = True
         self.connections: list[Connection] = []
         self.requests: list[tuple[str, bytes]] = []  # source and head, but for health checks
-        self.dicom_port, self.http_port = server_port(), server_port()
+        self.dicom_port, self.http_port = ports or (server_port(), server_port())
+        self._associations = 0
         self._listeners: list[socket.socket] = []
         self._open: set[socket.socket] = set()
         self.start()
@@ -90,9 +91,11 @@ class StandIn:
             connection.data += data
             if not greeted and len(connection.data) >= len(REQUEST):
                 greeted = True
+                self._associations += 1
                 connected.sendall(self.name.encode() + b"\n" + bytes(connection.data[len(REQUEST) :]))
             elif greeted:
                 connected.sendall(data)
+        self._associations -= greeted
 
     def _web(self, connected: socket.socket) -> None:
         source, data = _proxied(connected)
@@ -111,7 +114,8 @@ class StandIn:
             self.requests.append((source, head))
             if not self.respond:
                 return
-            connected.sendall(_answer("200 OK", self.name))
+            metrics = f'stele_associations{{state="open"}} {self._associations}\n'
+            connected.sendall(_answer("200 OK", metrics if path == "/metrics" else self.name))
 
 
 def _answer(status: str, body: str) -> bytes:

@@ -72,7 +72,6 @@ def balanced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Balanced]:
     """HAProxy with two stand-ins behind it, both serving."""
-    monkeypatch.setattr(haproxy_text, "CONNECTIONS", 500)
     monkeypatch.setattr(haproxy_text, "INSPECT_SECONDS", 1)
     whole = Balanced(haproxy, pki, [standins("n1"), standins("n2")])
     whole.start()
@@ -140,7 +139,7 @@ def test_half_open_connections_keep_nobody_out(balanced: Balanced) -> None:
 
 
 def test_one_address_cannot_take_all_connections(balanced: Balanced) -> None:
-    half = haproxy_text.CONNECTIONS // 2
+    half = balanced.topology.connections // 2
     many = [Client(balanced.ports.dicom) for _ in range(half + 50)]
     served = [client for client in many if client.line()]
     assert len(served) < half + 10
@@ -311,7 +310,7 @@ def test_hosts_see_statistics_metrics_and_who_this_is(balanced: Balanced) -> Non
     metrics = inside(balanced, "/metrics").text
     assert 'haproxy_server_status{proxy="dicom",server="n1",state="UP"} 1' in metrics
     assert "n1" in inside(balanced, "/stats").text
-    assert inside(balanced, "/node/n1/metrics").text == "n1"
+    assert inside(balanced, "/node/n1/metrics").text == 'stele_associations{state="open"} 0\n'
     assert balanced.standins[0].requests[0][1].startswith(b"GET /metrics ")
     assert inside(balanced, "/node/n3/metrics").status_code in (403, 404, 503)
     assert inside(balanced, "/studies").status_code == 404
