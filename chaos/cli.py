@@ -1,5 +1,7 @@
 """The command line of the suite: judging what programs on the clients' side have recorded."""
 
+from collections import Counter
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +12,7 @@ from chaos.checks import CHECKS, leaks_in
 from chaos.model import GAP_SECONDS, OPERATION_SECONDS, Evidence, Limits
 from chaos.readback.whole import load
 
-SHOWN = 20  # violations of each check
+SHOWN = 20  # different violations of each check
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="Faults in every tier while clients watch."
@@ -49,6 +51,6 @@ def check(
         found = list(look(evidence))
         broken = broken or bool(found)
         typer.echo(f"{name}: {f'{len(found)} violations' if found else 'holds'}")
-        for violation in found[:SHOWN]:
-            typer.echo(f"  {violation.what}")
+        for what, times in islice(Counter(each.what for each in found).items(), SHOWN):
+            typer.echo(f"  {what}{f' ({times} times)' if times > 1 else ''}")
     raise typer.Exit(1 if broken else 0)
