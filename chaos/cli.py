@@ -33,6 +33,9 @@ def check(
     ] = None,
     operation_seconds: Annotated[float, typer.Option(help="longest operation")] = OPERATION_SECONDS,
     gap_seconds: Annotated[float, typer.Option(help="longest time without acknowledgement")] = GAP_SECONDS,
+    service: Annotated[
+        list[str] | None, typer.Option(help="HOST:PORT or URL to which --operation-seconds applies; all")
+    ] = None,
 ) -> None:
     """Judge every invariant; exit code 1 if one does not hold, 2 if a file is not what it should be."""
     try:
@@ -45,7 +48,8 @@ def check(
         typer.echo(f"stele chaos: {error}", err=True)
         raise typer.Exit(2) from None
     sent = [each.row for each in corpus.all_instances(recorded.corpora)]
-    evidence = Evidence(recorded.operations, sent, seen, Limits(operation_seconds, gap_seconds))
+    limits = Limits(operation_seconds, gap_seconds, frozenset(service or ()))
+    evidence = Evidence(recorded.runs, sent, seen, limits)
     broken = False
     for name, look in CHECKS.items():
         found = list(look(evidence))

@@ -85,8 +85,13 @@ def _getscu(address: Dicom, wanted: Series) -> Contents:
         command = ["getscu", *address.dcmtk(*options)]
         for key in ("QueryRetrieveLevel=SERIES", f"StudyInstanceUID={study}", f"SeriesInstanceUID={series}"):
             command += ["-k", key]
-        subprocess.run(command, check=False, capture_output=True, env={**os.environ, "TCP_NODELAY": "1"})
-        return dict(identity_of(path.read_bytes()) for path in Path(folder).iterdir())
+        done = subprocess.run(
+            command, check=False, capture_output=True, env={**os.environ, "TCP_NODELAY": "1"}
+        )
+        found = dict(identity_of(path.read_bytes()) for path in Path(folder).iterdir())
+    if done.returncode != 0 and not found:
+        raise Unreadable(f"{series}: {done.stderr.decode(errors='replace')[-500:]}")
+    return found
 
 
 def _pynetdicom_get(address: Dicom, wanted: Series) -> Contents:

@@ -79,15 +79,21 @@ def where(archive: Archive) -> list[str]:
 
 def test_all_that_is_sent_is_read_back_and_judged(archive: Archive, tmp_path: Path) -> None:
     recorded, seen, other = tmp_path / "history.jsonl", tmp_path / "seen.json", tmp_path / "other.json"
+    other_address = f"http://localhost:{archive.http_port}"
     sent = chaos(
-        "chaos.traffic", *where(archive), "--read", archive.base_url, "--read", archive.base_url + "/",
+        "chaos.traffic", *where(archive), "--read", archive.base_url, "--read", other_address,
+        "--race-http", other_address, "--race-dicom", f"localhost:{archive.dicom_port}",
         "--count", "200", "--seed", "3", "--read-rate", "20", "--history", str(recorded),
     )  # fmt: skip
     assert sent.code == 0, sent.text
     assert (sent.told["finished"], sent.told["acknowledged"]) == (True, 200)
     done = operations(recorded)
     assert {each.client for each in done} >= {"dcmtk-1", "dcmtk-2", "pynetdicom", "stow", "racer-dicom"}
-    assert {each.client for each in done} >= {"reader-1", "reader-2"}
+    nodes = {each.client: each.node for each in done}
+    assert (nodes["reader-1"], nodes["reader-2"]) == (archive.base_url, other_address)
+    assert nodes["racer-stow"] == other_address
+    assert nodes["racer-dicom"] == f"localhost:{archive.dicom_port}"
+    assert nodes["stow"] == archive.base_url
     assert {each.uid for each in done} == {each.uid for each in corpus.instances(3, 200)}
     contested = {each.uid for each in done if each.status == "C111"}
     assert len(contested) == 200 // corpus.INSTANCES_PER_RIVAL
@@ -96,11 +102,14 @@ def test_all_that_is_sent_is_read_back_and_judged(archive: Archive, tmp_path: Pa
     others = chaos("chaos.traffic", *where(archive), "--count", "20", "--seed", "4",
                    "--history", str(tmp_path / "4.jsonl"))  # fmt: skip
     assert others.code == 0, others.text
-    read = chaos("chaos.readback", *where(archive), "--out", str(seen), str(recorded))
+    read = chaos(
+        "chaos.readback", *where(archive), "--http", other_address, "--out", str(seen), str(recorded)
+    )
     assert read.code == 0, read.text
-    services = ("C-FIND", "C-GET", "QIDO-RS", "WADO-RS")
-    assert sorted(str(name).split()[0] for name in read.told if name != "unread") == sorted(services)
-    assert {count for name, count in read.told.items() if name != "unread"} == {200}
+    assert read.told.pop("unread") == []
+    services = ("C-FIND", "C-GET", "QIDO-RS", "QIDO-RS", "WADO-RS", "WADO-RS")
+    assert tuple(sorted(name.split()[0] for name in read.told)) == services
+    assert set(read.told.values()) == {200}
     judged = chaos("chaos", "check", str(recorded), str(seen))
     assert judged.code == 0, judged.text
 
@@ -280,12 +289,16 @@ def test_without_a_token_nothing_gets_in_by_http_and_the_checks_say_so(
     assert sent.code == 0, sent.text
     assert sent.told["finished"] is False
     assert {each.status for each in operations(recorded) if each.kind == "STOW-RS"} == {"HTTP 401"}
-    read = chaos("chaos.readback", *closed.where(), "--out", str(seen), str(recorded))
+    nobody = free_port()
+    read = chaos("chaos.readback", *closed.where(), "--dicom", f"127.0.0.1:{nobody}",
+                 "--out", str(seen), str(recorded))  # fmt: skip
     assert read.code == 0, read.text
     judged = chaos("chaos", "check", str(recorded), str(seen))
     assert judged.code == 1
+    assert "durable: holds" in judged.text, "what does not answer has lost nothing"
     assert "STOW-RS answered HTTP 401" in judged.text
-    assert "no answer afterwards: QIDO-RS" in judged.text
+    for service in ("QIDO-RS at https", "WADO-RS at https", "C-FIND at 127", "C-GET at 127"):
+        assert f"no answer afterwards: {service}" in judged.text
 
 
 def test_a_certificate_of_another_name_or_ca_is_not_taken(closed: Closed, tmp_path: Path) -> None:

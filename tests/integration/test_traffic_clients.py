@@ -11,6 +11,7 @@ import pytest
 from chaos import corpus
 from chaos.corpus import Sample
 from chaos.history import ASSOCIATE, History, Operation, Result
+from chaos.readback import Unreadable, web
 from chaos.target import Dicom, Web, WebSession
 from chaos.traffic import pynetdicom_scu
 from chaos.traffic.programs import Programs
@@ -174,6 +175,22 @@ def test_a_request_without_a_word_on_its_instances(
     assert ends(done) == [(status, result)] * 2
     assert [each.uid for each in done] == [each.uid for each in samples[:2]]
     assert len(pages) == (answer >= 400)
+
+
+@pytest.mark.parametrize("answer", [0, 401, 502, 503, 504])
+def test_who_does_not_answer_afterwards_has_lost_nothing(samples: list[Sample], answer: int) -> None:
+    with web_server(lambda _path: answer) as (session, _):
+        for read in (web.wado, web.wado_each):
+            with pytest.raises(Unreadable):
+                read(session, samples)
+        with pytest.raises(Unreadable):
+            web.qido(session)
+
+
+@pytest.mark.parametrize("answer", [404, 410, 500])
+def test_who_answers_without_an_instance_has_lost_it(samples: list[Sample], answer: int) -> None:
+    with web_server(lambda _path: answer) as (session, _):
+        assert web.wado(session, samples) == {}
 
 
 def test_each_instance_of_a_request_has_its_own_status(samples: list[Sample]) -> None:

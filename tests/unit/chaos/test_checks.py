@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from chaos.checks import judge
+from chaos.checks import CHECKS, judge
 from chaos.history import ASSOCIATE, Operation, Result
-from chaos.model import Limits, Listing, Row, Seen, Violation
+from chaos.model import Evidence, Limits, Listing, Row, Seen, Violation
 
 OURS, OTHERS = "1.2.840.10008.1.2.1 aa", "1.2.840.10008.1.2.1 bb"
 ROW = Row("P", "1.1", "1.1.1", "1.1.1.1")
@@ -213,6 +213,19 @@ def test_limits_are_the_callers() -> None:
     assert list(judge([slow], [ROW], seen())) == []
     told = {each.what for each in judge([slow], [ROW], seen(), Limits(5.0, 8.0))}
     assert told == {"client: C-STORE took 11 s", "no acknowledgement for 11 s"}
+
+
+def test_only_the_services_own_addresses_have_to_answer_in_time() -> None:
+    down = replace(READ, content="", returned=70.0, result=Result.UNKNOWN, status="ReadTimeout", node="b")
+    assert broken([STORED, down], seen()) == {("alive", "reader")}
+    assert judge([STORED, down], [ROW], seen(), Limits(service=frozenset({"a"}))) == []
+    assert judge([STORED, down], [ROW], seen(), Limits(service=frozenset({"a", "b"}))) != []
+
+
+def test_between_two_runs_there_may_be_any_time() -> None:
+    later = replace(STORED, invoked=1000.0, returned=1001.0)
+    assert broken([STORED, later], seen()) == {("alive", "no acknowledgement for 999 s")}
+    assert list(CHECKS["alive"](Evidence([[STORED], [later]], [ROW], seen()))) == []
 
 
 def test_an_archive_that_never_comes_back_has_a_gap_until_the_end() -> None:

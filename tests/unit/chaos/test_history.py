@@ -22,8 +22,18 @@ def test_what_was_added_is_read_again_from_all_files(tmp_path: Path) -> None:
     History(paths[1]).add(STORED)  # another run, or another process
     recorded = read(paths)
     assert recorded.operations == [STORED, READ, STORED]
+    assert [run for run in recorded.runs if run] == [[STORED], [READ, STORED]]
     assert recorded.corpora == [(7, 100)]
     assert Operation.from_line(STORED.line()) == STORED
+
+
+def test_a_new_corpus_begins_a_new_run(tmp_path: Path) -> None:
+    history = History(tmp_path / "history")
+    history.describe(1, 10)
+    history.add(STORED)
+    history.describe(2, 10)
+    history.add(READ)
+    assert [run for run in read([tmp_path / "history"]).runs if run] == [[STORED], [READ]]
 
 
 def test_a_line_that_is_being_written_is_left_for_later(tmp_path: Path) -> None:
