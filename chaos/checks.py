@@ -28,7 +28,7 @@ def judge(
     history: Iterable[Operation], sent: Iterable[Row], seen: Seen, limits: Limits | None = None
 ) -> list[Violation]:
     """Everything that is wrong. `sent`: where each instance of the corpus belongs."""
-    evidence = Evidence(history, sent, seen, limits)
+    evidence = Evidence([list(history)], sent, seen, limits)
     return [violation for check in CHECKS.values() for violation in check(evidence)]
 
 
@@ -136,15 +136,17 @@ def reconciled(evidence: Evidence) -> Iterable[Violation]:
 
 def alive(evidence: Evidence) -> Iterable[Violation]:
     """Every operation ends in time with a defined status, and acknowledgements never cease for long."""
+    limits = evidence.limits
     for each in evidence.operations:
         seconds = each.returned - each.invoked
-        if seconds > evidence.limits.operation_seconds:
+        in_service = not limits.service or each.node in limits.service
+        if in_service and seconds > limits.operation_seconds:
             yield Violation("alive", f"{each.client}: {each.kind} took {seconds:.0f} s")
         if each.result is not Result.UNKNOWN and not _defined(each):
             yield Violation("alive", f"{each.client}: {each.kind} answered {each.status}")
-    gap = longest_gap(evidence.operations)
-    if gap is not None and gap.seconds > evidence.limits.gap_seconds:
-        yield Violation("alive", f"no acknowledgement for {gap.seconds:.0f} s")
+    for gap in map(longest_gap, evidence.runs):
+        if gap is not None and gap.seconds > limits.gap_seconds:
+            yield Violation("alive", f"no acknowledgement for {gap.seconds:.0f} s")
     for service in evidence.seen.unread:
         yield Violation("alive", f"no answer afterwards: {service}")
 

@@ -1,5 +1,7 @@
 """The command line of the suite: judging what programs on the clients' side have recorded."""
 
+from collections import Counter
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +12,7 @@ from chaos.checks import CHECKS, leaks_in
 from chaos.model import GAP_SECONDS, OPERATION_SECONDS, Evidence, Limits
 from chaos.readback.whole import load
 
-SHOWN = 20  # violations of each check
+SHOWN = 20  # different violations of each check
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="Faults in every tier while clients watch."
@@ -31,6 +33,9 @@ def check(
     ] = None,
     operation_seconds: Annotated[float, typer.Option(help="longest operation")] = OPERATION_SECONDS,
     gap_seconds: Annotated[float, typer.Option(help="longest time without acknowledgement")] = GAP_SECONDS,
+    service: Annotated[
+        list[str] | None, typer.Option(help="HOST:PORT or URL to which --operation-seconds applies; all")
+    ] = None,
 ) -> None:
     """Judge every invariant; exit code 1 if one does not hold, 2 if a file is not what it should be."""
     try:
@@ -43,12 +48,13 @@ def check(
         typer.echo(f"stele chaos: {error}", err=True)
         raise typer.Exit(2) from None
     sent = [each.row for each in corpus.all_instances(recorded.corpora)]
-    evidence = Evidence(recorded.operations, sent, seen, Limits(operation_seconds, gap_seconds))
+    limits = Limits(operation_seconds, gap_seconds, frozenset(service or ()))
+    evidence = Evidence(recorded.runs, sent, seen, limits)
     broken = False
     for name, look in CHECKS.items():
         found = list(look(evidence))
         broken = broken or bool(found)
         typer.echo(f"{name}: {f'{len(found)} violations' if found else 'holds'}")
-        for violation in found[:SHOWN]:
-            typer.echo(f"  {violation.what}")
+        for what, times in islice(Counter(each.what for each in found).items(), SHOWN):
+            typer.echo(f"  {what}{f' ({times} times)' if times > 1 else ''}")
     raise typer.Exit(1 if broken else 0)

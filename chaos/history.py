@@ -119,16 +119,23 @@ class History:
 
 @dataclass(slots=True)
 class Recorded:
-    """What files hold: operations in the order of their writing, and the corpora as (seed, count)."""
+    """What files hold: the operations of each run in the order of their writing, and the corpora as (seed,
+    count). A run begins with every file, and with every corpus."""
 
-    operations: list[Operation] = field(default_factory=list)
+    runs: list[list[Operation]] = field(default_factory=list)
     corpora: list[tuple[int, int]] = field(default_factory=list)
+
+    @property
+    def operations(self) -> list[Operation]:
+        """Those of all runs."""
+        return [operation for run in self.runs for operation in run]
 
 
 def read(paths: Iterable[Path]) -> Recorded:
     """Read histories, also of clients that still run. ValueError naming a line that is none."""
     recorded = Recorded()
     for path in paths:
+        recorded.runs.append([])
         # What follows the last end of line is being written right now
         for number, line in enumerate(path.read_text().split("\n")[:-1], 1):
             try:
@@ -136,8 +143,9 @@ def read(paths: Iterable[Path]) -> Recorded:
                 if "corpus" in fields:
                     seed, count = fields["corpus"]
                     recorded.corpora.append((int(seed), int(count)))
+                    recorded.runs.append([])
                 else:
-                    recorded.operations.append(Operation._from_fields(fields))
+                    recorded.runs[-1].append(Operation._from_fields(fields))
             except (ValueError, TypeError, KeyError) as error:
                 raise ValueError(f"{path}, line {number}: {error!r}") from None
     return recorded

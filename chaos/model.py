@@ -62,23 +62,30 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long one operation may take, and how long all clients together may be without acknowledgement."""
+    """How long one operation may take, and how long all clients together may be without acknowledgement.
+
+    `service`: the addresses at which operations may not take longer, as the history names them; all if empty.
+    A node's own address is none while that node is down.
+    """
 
     operation_seconds: float = OPERATION_SECONDS
     gap_seconds: float = GAP_SECONDS
+    service: frozenset[str] = frozenset()
 
 
 class Evidence:
     """All that a check may look at, sorted once.
 
     `places`: where each instance of the corpus belongs, by SOP Instance UID. `offered` and `accepted`:
-    the contents that were sent under each UID, and those that were acknowledged.
+    the contents that were sent under each UID, and those that were acknowledged. `runs`: histories with any
+    time between them.
     """
 
     def __init__(
-        self, history: Iterable[Operation], sent: Iterable[Row], seen: Seen, limits: Limits | None = None
+        self, runs: Iterable[list[Operation]], sent: Iterable[Row], seen: Seen, limits: Limits | None = None
     ) -> None:
-        self.operations = list(history)
+        self.runs = list(runs)
+        self.operations = [operation for run in self.runs for operation in run]
         self.places = {row.uid: row for row in sent}
         self.seen = seen
         self.limits = limits or Limits()

@@ -1,8 +1,7 @@
 """Command-line options that tell a program where the archive is and who it is there."""
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
 from chaos.target import Dicom, Tls, Web
@@ -25,36 +24,36 @@ def add(parser: argparse.ArgumentParser) -> None:
     us.add_argument("--tls-key", metavar="FILE", default="", help="PEM")
 
 
-@dataclass(frozen=True, slots=True)
 class Addresses:
-    """What the options said."""
+    """Addresses as the options say to reach them. ValueError, OSError if the options do not fit."""
 
-    dicom: list[Dicom]
-    web: list[Web]
-    read: list[Web]
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._token = options.token_file.read_text().strip() if options.token_file else ""
+        self._login = _login(options.login_file)
 
+    def web(self, urls: Iterable[str]) -> list[Web]:
+        """Web servers by their URLs."""
+        return [self._web(url) for url in urls]
 
-def addresses(options: argparse.Namespace, read: Sequence[str] = ()) -> Addresses:
-    """The addresses of parsed options; `read`: URLs to read at. ValueError, OSError if they are none."""
-    token = options.token_file.read_text().strip() if options.token_file else ""
-    login = None
-    if options.login_file:
-        name, colon, password = options.login_file.read_text().strip().partition(":")
-        if not colon:
-            raise ValueError(f"{options.login_file}: not NAME:PASSWORD")
-        login = name, password
-
-    def web(url: str) -> Web:
+    def _web(self, url: str) -> Web:
         if not url.startswith(("http://", "https://")):
             raise ValueError(f"{url}: not an http or https URL")
-        name = options.server_name if url.startswith("https://") else ""
-        return Web(url.rstrip("/"), options.ca, token, login, name)
+        name = self._options.server_name if url.startswith("https://") else ""
+        return Web(url.rstrip("/"), self._options.ca, self._token, self._login, name)
 
-    return Addresses(
-        [_dicom(each, options) for each in options.dicom],
-        [web(each) for each in options.http],
-        [web(each) for each in read],
-    )
+    def dicom(self, addresses: Iterable[str]) -> list[Dicom]:
+        """AEs by HOST:PORT."""
+        return [_dicom(address, self._options) for address in addresses]
+
+
+def _login(file: Path | None) -> tuple[str, str] | None:
+    if file is None:
+        return None
+    name, colon, password = file.read_text().strip().partition(":")
+    if not colon:
+        raise ValueError(f"{file}: not NAME:PASSWORD")
+    return name, password
 
 
 def _dicom(address: str, options: argparse.Namespace) -> Dicom:

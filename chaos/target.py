@@ -10,7 +10,7 @@ import requests
 from requests.adapters import HTTPAdapter
 
 OPERATION_SECONDS = 60.0  # a client's patience: who waits for longer has found the archive not alive
-CONNECT_SECONDS = 20.0
+CONNECT_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,11 @@ class WebSession:
         if self.web.login and not self._session.cookies:
             self._log_in(*self.web.login)
         answer = self._session.request(
-            method, f"{self.web.url}{path}", headers=headers, data=body, timeout=seconds
+            method,
+            f"{self.web.url}{path}",
+            headers=headers,
+            data=body,
+            timeout=(CONNECT_SECONDS, seconds),
         )
         if answer.status_code >= 400:
             self._pages(answer.text)
@@ -142,7 +146,7 @@ class WebSession:
         answer = self._session.post(
             f"{self.web.url}/login",
             data={"name": name, "password": password},
-            timeout=OPERATION_SECONDS,
+            timeout=(CONNECT_SECONDS, OPERATION_SECONDS),
             allow_redirects=False,
         )
         if answer.status_code != 303:

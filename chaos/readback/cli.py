@@ -22,13 +22,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("histories", metavar="HISTORY", type=Path, nargs="+")
     given = parser.parse_args(argv)
     try:
-        where = options.addresses(given)
+        where = options.Addresses(given)
+        dicom, web = where.dicom(given.dicom), where.web(given.http)
         corpora = history.read(given.histories).corpora
     except (ValueError, OSError) as error:
         parser.error(str(error))
     seen = read_everything(
-        where.dicom,
-        where.web,
+        dicom,
+        web,
         corpus.all_instances(corpora),
         ErrorPages(given.out.with_name(f"{given.out.name}.pages")),
         [""] if given.whole else sorted({corpus.patient_prefix(seed) for seed, _ in corpora}),

@@ -1,10 +1,11 @@
-"""C-FIND and C-GET at one address, by DCMTK; by pynetdicom what DCMTK cannot take as it is."""
+"""C-FIND and C-GET at one address, by DCMTK; by pynetdicom what DCMTK's getscu cannot do."""
 
 import os
 import re
 import subprocess
 import tempfile
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +49,11 @@ def c_find(address: Dicom, patients: str = "") -> Listing:
 def c_get(address: Dicom, instances: Iterable[Instance]) -> Contents:
     """Content by SOP Instance UID, of their series, each in the transfer syntax it was sent in."""
     series = sorted({(each.study, each.series, each.sop_class, each.syntax) for each in instances})
-    # getscu proposes no Implicit VR for what comes back, whatever it is told
-    found = gathered(lambda one: _getscu(address, one), [each for each in series if each[3] != IMPLICIT])
+    # getscu proposes no Implicit VR for what comes back, whatever it is told, and knows no TLS
+    by_getscu = [each for each in series if each[3] != IMPLICIT and address.tls is None]
+    found = gathered(partial(_getscu, address), by_getscu)
     for each in series:
-        if each[3] == IMPLICIT:
+        if each not in by_getscu:
             found.update(_pynetdicom_get(address, each))
     return found
 
@@ -83,8 +85,13 @@ def _getscu(address: Dicom, wanted: Series) -> Contents:
         command = ["getscu", *address.dcmtk(*options)]
         for key in ("QueryRetrieveLevel=SERIES", f"StudyInstanceUID={study}", f"SeriesInstanceUID={series}"):
             command += ["-k", key]
-        subprocess.run(command, check=False, capture_output=True, env={**os.environ, "TCP_NODELAY": "1"})
-        return dict(identity_of(path.read_bytes()) for path in Path(folder).iterdir())
+        done = subprocess.run(
+            command, check=False, capture_output=True, env={**os.environ, "TCP_NODELAY": "1"}
+        )
+        found = dict(identity_of(path.read_bytes()) for path in Path(folder).iterdir())
+    if done.returncode != 0 and not found:
+        raise Unreadable(f"{series}: {done.stderr.decode(errors='replace')[-500:]}")
+    return found
 
 
 def _pynetdicom_get(address: Dicom, wanted: Series) -> Contents:

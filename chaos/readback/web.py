@@ -12,6 +12,7 @@ from chaos.readback import READ_SECONDS, Contents, Unreadable, gathered
 from chaos.target import WebSession
 
 PAGE = 1000
+_OUT_OF_SERVICE = frozenset({401, 403, 429, 502, 503, 504})
 
 
 def qido(session: WebSession, patients: str = "") -> Listing:
@@ -51,11 +52,16 @@ def wado_each(session: WebSession, instances: Iterable[Instance]) -> Contents:
 
 
 def _wado(session: WebSession, path: str) -> Contents | None:
-    """None if the answer is none, or breaks off."""
+    """None if it is refused, or the answer breaks off; Unreadable if that has nothing to do with what was
+    asked for."""
     try:
         answer = session.get(path, AS_RECEIVED, READ_SECONDS)
+    except (requests.ConnectionError, requests.Timeout) as error:
+        raise Unreadable(f"{path}: {type(error).__name__}") from error
     except requests.RequestException:
         return None
+    if answer.status_code in _OUT_OF_SERVICE:
+        raise Unreadable(f"{path}: {answer.status_code}")
     return parts_of(answer) if answer.status_code == 200 else None
 
 

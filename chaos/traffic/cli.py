@@ -30,6 +30,8 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m chaos.traffic", description=__doc__)
     options.add(parser)
     parser.add_argument("--read", metavar="URL", action="append", help="read here, too; default: --http")
+    parser.add_argument("--race-dicom", metavar="HOST:PORT", action="append", help="default: --dicom")
+    parser.add_argument("--race-http", metavar="URL", action="append", help="race here; default: --http")
     parser.add_argument("--history", metavar="FILE", type=Path, required=True, help="appended to")
     parser.add_argument("--seed", type=int, required=True, help="of the corpus: others have other patients")
     parser.add_argument("--count", type=int, help="instances; default: as many as rate and seconds need")
@@ -50,7 +52,14 @@ def main(argv: list[str] | None = None) -> int:
     if given.count < 1 or (given.rate is not None and given.rate <= 0) or given.read_rate <= 0:
         parser.error("--count, --rate and --read-rate have to be more than nothing")
     try:
-        where = options.addresses(given, given.read or given.http)
+        where = options.Addresses(given)
+        targets = Targets(
+            where.dicom(given.dicom),
+            where.web(given.http),
+            where.web(given.read or given.http),
+            where.dicom(given.race_dicom or given.dicom),
+            where.web(given.race_http or given.http),
+        )
     except (ValueError, OSError) as error:
         parser.error(str(error))
     stop = threading.Event()
@@ -59,7 +68,6 @@ def main(argv: list[str] | None = None) -> int:
     history = History(given.history)
     history.describe(given.seed, given.count)
     pages = ErrorPages(given.history.with_name(f"{given.history.name}.pages"))
-    targets = Targets(where.dicom, where.web, where.read)
     traffic = Traffic(targets, history, pages, Load(given.rate, given.read_rate))
     with tempfile.TemporaryDirectory(prefix="stele-traffic-") as folder:
         made = corpus.make(Path(folder) / "corpus", given.count, given.seed)

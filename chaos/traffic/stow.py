@@ -40,8 +40,10 @@ def statuses_of(body: bytes) -> dict[str, str]:
     """Statuses by SOP Instance UID, in DIMSE's terms, out of a Store Instances Response Module
     (PS3.18 section I.2); empty if the body is none."""
     try:
-        module: dict[str, Any] = json.loads(body)
+        module: Any = json.loads(body)
     except ValueError:
+        return {}
+    if not isinstance(module, dict):
         return {}
     told = {_uid(item): "0000" for item in module.get("00081199", {}).get("Value", [])}
     for item in module.get("00081198", {}).get("Value", []):

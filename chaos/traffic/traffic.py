@@ -18,11 +18,13 @@ from chaos.traffic.sending import Sender, rotated
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """Where to send to, where to read; with several the clients spread over them."""
+    """Where to send to, where to read, where to race; with several the clients spread over them."""
 
     dicom: Sequence[Dicom]
     web: Sequence[Web]
     read: Sequence[Web]
+    race_dicom: Sequence[Dicom]
+    race_web: Sequence[Web]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,7 @@ class Traffic:
             )
 
     def _stow(self, samples: Sequence[Sample], rate: float | None) -> None:
-        sessions = self._sessions()
+        sessions = self._sessions(self.targets.web)
         self._sender.send(
             samples,
             sessions,
@@ -170,11 +172,13 @@ class Traffic:
         )
 
     def _race(self, corpus: Corpus, rate: float | None) -> None:
-        racers = Racers(self._sender, self.targets.dicom, self._sessions(), self._guarded)
+        racers = Racers(
+            self._sender, self.targets.race_dicom, self._sessions(self.targets.race_web), self._guarded
+        )
         racers.race(corpus.originals, corpus.rivals, rate)
 
-    def _sessions(self) -> list[WebSession]:
-        return [WebSession(web, self.pages) for web in self.targets.web]
+    def _sessions(self, webs: Sequence[Web]) -> list[WebSession]:
+        return [WebSession(web, self.pages) for web in webs]
 
     def _reader(self, number: int, seed: int) -> tuple[str, Callable[[], None]]:
         name = f"reader-{number + 1}"

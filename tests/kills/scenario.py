@@ -113,7 +113,7 @@ class _Scenario:
         archive = self._archive = self._start()
         try:
             self._lap("start", began)
-            targets = Targets([self._dicom], [self._web], [self._web])
+            targets = Targets([self._dicom], [self._web], [self._web], [self._dicom], [self._web])
             load = Load(read_rate=READS_PER_SECOND)
             traffic = Traffic(targets, self._run.history, self._pages.append, load)
             began = time.monotonic()

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from chaos.checks import judge
-from chaos.history import Operation, Result
-from chaos.model import Listing, Row, Seen
+from chaos.checks import CHECKS, judge
+from chaos.history import ASSOCIATE, Operation, Result
+from chaos.model import Evidence, Limits, Listing, Row, Seen, Violation
 
 OURS, OTHERS = "1.2.840.10008.1.2.1 aa", "1.2.840.10008.1.2.1 bb"
 ROW = Row("P", "1.1", "1.1.1", "1.1.1.1")
@@ -150,3 +150,94 @@ def test_leaks() -> None:
     after = seen()
     after.leaks = ["CANARY in log"]
     assert broken([STORED], after) == {("silent", "CANARY in log")}
+
+
+# --- Several nodes, and clients of a cluster ---
+
+
+def test_every_node_has_to_give_it_back() -> None:
+    after = seen()
+    after.retrieved["WADO-RS at b"] = {}
+    after.listings["QIDO-RS at b"] = listing()
+    found = {each.what for each in judge([STORED], [ROW], after)}
+    assert f"lost: {ROW.uid} by WADO-RS at b" in found
+    assert f"acknowledged, not listed by QIDO-RS at b: {ROW.uid}" in found
+
+
+def test_a_stale_node_is_named() -> None:
+    stale = replace(READ, kind="QIDO-RS", content="", result=Result.REFUSED, status="0 rows", node="b")
+    (violation,) = judge([STORED, replace(READ, node="a"), stale], [ROW], seen())
+    assert violation == Violation("fresh", f"stale: {ROW.uid} by QIDO-RS at b: 0 rows")
+
+
+def test_a_service_that_does_not_answer_afterwards() -> None:
+    after = seen()
+    after.unread = ["C-FIND at b: refused"]
+    assert broken([STORED], after) == {("alive", "no answer afterwards")}
+
+
+def test_two_rows_during_the_run() -> None:
+    twice = replace(READ, kind="QIDO-RS", content="", result=Result.REFUSED, status="2 rows")
+    assert broken([STORED, twice], seen()) == {("once", "2 rows by QIDO-RS during the run")}
+
+
+def test_a_row_in_the_wrong_place() -> None:
+    after = seen(rows=(replace(ROW, patient_id="Q"),))
+    assert ("once", "in the wrong place by C-FIND") in broken([STORED], after)
+
+
+def test_bytes_read_during_the_run_have_to_be_those_that_were_sent() -> None:
+    before = replace(READ, invoked=1.5)
+    assert broken([STORED, before], seen()) == set()
+    assert broken([STORED, replace(before, content=OTHERS)], seen()) == {("durable", "corrupt")}
+    # A rival's bytes may be seen until the other has been acknowledged
+    rival = replace(STORED, content=OTHERS, result=Result.REFUSED, status="C111")
+    assert broken([STORED, rival, replace(before, content=OTHERS)], seen()) == set()
+    assert broken([STORED, rival, replace(READ, content=OTHERS)], seen()) == {("durable", "corrupt")}
+
+
+def test_rivals_of_which_one_was_cut_off_may_both_be_missing() -> None:
+    refused = replace(STORED, result=Result.REFUSED, status="C111")
+    unknown = replace(STORED, content=OTHERS, result=Result.UNKNOWN, status="association lost")
+    assert broken([refused, unknown], seen(OTHERS)) == set()
+
+
+def test_no_association_is_no_store_but_may_not_take_long() -> None:
+    none = Operation("dcmtk", ASSOCIATE, "", "", 3.0, 4.0, Result.REFUSED, "rejected")
+    assert broken([STORED, none], seen()) == set()
+    assert broken([STORED, replace(none, returned=80.0)], seen()) == {("alive", "dcmtk")}
+
+
+def test_limits_are_the_callers() -> None:
+    slow = replace(STORED, returned=12.0)
+    assert list(judge([slow], [ROW], seen())) == []
+    told = {each.what for each in judge([slow], [ROW], seen(), Limits(5.0, 8.0))}
+    assert told == {"client: C-STORE took 11 s", "no acknowledgement for 11 s"}
+
+
+def test_only_the_services_own_addresses_have_to_answer_in_time() -> None:
+    down = replace(READ, content="", returned=70.0, result=Result.UNKNOWN, status="ReadTimeout", node="b")
+    assert broken([STORED, down], seen()) == {("alive", "reader")}
+    assert judge([STORED, down], [ROW], seen(), Limits(service=frozenset({"a"}))) == []
+    assert judge([STORED, down], [ROW], seen(), Limits(service=frozenset({"a", "b"}))) != []
+
+
+def test_between_two_runs_there_may_be_any_time() -> None:
+    later = replace(STORED, invoked=1000.0, returned=1001.0)
+    assert broken([STORED, later], seen()) == {("alive", "no acknowledgement for 999 s")}
+    assert list(CHECKS["alive"](Evidence([[STORED], [later]], [ROW], seen()))) == []
+
+
+def test_an_archive_that_never_comes_back_has_a_gap_until_the_end() -> None:
+    tries = [replace(STORED, invoked=at, returned=at + 1, result=Result.UNKNOWN) for at in range(3, 60)]
+    assert broken([STORED, *tries], seen()) == {("alive", "no acknowledgement for 58 s")}
+
+
+def test_what_http_may_answer_of_a_whole_request() -> None:
+    for status in ("HTTP 503", "HTTP 507", "A700"):
+        assert broken([replace(STORED, result=Result.REFUSED, status=status), STORED], seen()) == set()
+    for status in ("HTTP 401", "HTTP 500", "0110"):
+        refused = replace(STORED, result=Result.REFUSED, status=status)
+        assert judge([refused, STORED], [ROW], seen()) == [
+            Violation("alive", f"client: C-STORE answered {status}")
+        ]
