@@ -7,8 +7,11 @@ from typing import Annotated
 
 import typer
 
-from chaos import corpus, history
+from chaos import campaign, corpus, deploy, history
 from chaos.checks import CHECKS, leaks_in
+from chaos.faults import FAULTS
+from chaos.lab import lab
+from chaos.lab.shell import LabError
 from chaos.model import GAP_SECONDS, OPERATION_SECONDS, Evidence, Limits
 from chaos.readback.whole import load
 
@@ -22,6 +25,42 @@ app = typer.Typer(
 @app.callback()
 def suite() -> None:
     """Faults in every tier while clients watch."""
+
+
+@app.command("list")
+def show_faults() -> None:
+    """The faults that can be made."""
+    for fault in FAULTS.values():
+        typer.echo(f"{fault.name:20} {fault.tier:11} within {fault.recovery_seconds:g} s: {fault.what}")
+
+
+@app.command()
+def run(
+    scenarios: Annotated[list[str], typer.Argument(help="names of faults; see `list`")],
+    out: Annotated[Path, typer.Option(help="folder for histories and outcomes")],
+    seed: Annotated[int, typer.Option(help="repeats who is hit and what is sent")] = 1,
+    name: Annotated[str, typer.Option("--lab", help="the lab that the cluster is deployed on")] = "lab",
+) -> None:
+    """Make faults one after the other while clients send and read; exit code 1 if a promise is broken."""
+    unknown = [each for each in scenarios if each not in FAULTS]
+    if unknown:
+        typer.echo(f"stele chaos: no such fault: {', '.join(unknown)}", err=True)
+        raise typer.Exit(2)
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        cluster = deploy.enter(lab.attach(name))
+        plan = [(FAULTS[each], seed) for each in scenarios]
+        result = campaign.run(cluster, plan, out.resolve(), lambda outcome: typer.echo(outcome.line()))
+    except LabError as error:
+        typer.echo(f"stele chaos: {error}", err=True)
+        raise typer.Exit(1) from None
+    for violation in result.violations[:SHOWN]:
+        typer.echo(str(violation))
+    typer.echo(
+        f"{result.acknowledged} acknowledged, {len(result.violations)} violations,"
+        f" {len(result.late)} of {len(result.outcomes)} recoveries late"
+    )
+    raise typer.Exit(1 if result.violations or result.late else 0)
 
 
 @app.command()

@@ -10,6 +10,7 @@ import random
 import signal
 import subprocess
 import time
+import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def run(cluster: Deployed, fault: Fault, seed: int, folder: Path, rate: float = 
     cluster.wait_well(WELL_SECONDS)
     generator = random.Random(seed)
     log = folder / f"{fault.name}-{seed}.jsonl"
-    clients = cluster.traffic(log, seed, rate, TRAFFIC_SECONDS)
+    clients = cluster.traffic(log, zlib.crc32(log.stem.encode()), rate, TRAFFIC_SECONDS)
     try:
         _wait_for_acknowledgements(clients, log, BEFORE + generator.randrange(BEFORE))
         moment = time.monotonic()
@@ -100,11 +101,8 @@ def run(cluster: Deployed, fault: Fault, seed: int, folder: Path, rate: float = 
 
 
 def _operations(log: Path) -> list[Operation]:
-    """What is recorded so far; the last line may be half written."""
-    if not log.exists():
-        return []
-    lines = log.read_bytes().split(b"\n")[:-1]
-    return [Operation.from_line(line.decode()) for line in lines if b'"corpus"' not in line]
+    """What is recorded so far."""
+    return history.read([log]).operations if log.exists() else []
 
 
 def _acknowledged_since(log: Path, moment: float) -> int:
