@@ -9,6 +9,7 @@ histories (`tests/unit/chaos`). Each has the name of what must hold:
     fresh       acknowledged, and then not seen            silent      a patient's data where it must not be
 """
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
@@ -168,6 +169,13 @@ def silent(evidence: Evidence) -> Iterable[Violation]:
 def leaks_in(texts: Mapping[str, str]) -> list[str]:
     """Where a canary turned up, out of texts by the names of their places."""
     return [f"{CANARY} in {name}" for name, text in texts.items() if CANARY in text]
+
+
+def findings_in(text: str) -> tuple[list[tuple[str, str]], int]:
+    """What `stele check --json` printed: (findings but for orphans, as (kind, name); number of orphans)."""
+    found = [json.loads(line) for line in text.splitlines()]
+    findings = [(str(each["kind"]), str(each["name"])) for each in found if each["kind"] != "orphan"]
+    return findings, len(found) - len(findings)
 
 
 CHECKS: dict[str, Callable[[Evidence], Iterable[Violation]]] = {

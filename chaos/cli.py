@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from chaos import campaign, corpus, deploy, history
-from chaos.checks import CHECKS, leaks_in
+from chaos.checks import CHECKS, findings_in, leaks_in
 from chaos.faults import FAULTS
 from chaos.lab import lab
 from chaos.lab.shell import LabError
@@ -70,6 +70,7 @@ def check(
     text: Annotated[
         list[Path] | None, typer.Option(help="a log, a metrics page; may name no patient")
     ] = None,
+    findings: Annotated[Path | None, typer.Option(help="what stele check --json printed")] = None,
     operation_seconds: Annotated[float, typer.Option(help="longest operation")] = OPERATION_SECONDS,
     gap_seconds: Annotated[float, typer.Option(help="longest time without acknowledgement")] = GAP_SECONDS,
     service: Annotated[
@@ -83,7 +84,9 @@ def check(
         pages = [path.with_name(f"{path.name}.pages") for path in (*histories, readback)]
         texts = [*(text or ()), *(path for path in pages if path.exists())]
         seen.leaks += leaks_in({str(path): path.read_text(errors="replace") for path in texts})
-    except (OSError, ValueError) as error:
+        if findings is not None:
+            seen.findings, seen.orphans = findings_in(findings.read_text())
+    except (OSError, ValueError, TypeError, KeyError) as error:
         typer.echo(f"stele chaos: {error}", err=True)
         raise typer.Exit(2) from None
     sent = [each.row for each in corpus.all_instances(recorded.corpora)]

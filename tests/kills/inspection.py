@@ -1,6 +1,5 @@
 """What can be asked of an archive on this machine only: its own check, its logs, its objects' files."""
 
-import json
 import os
 import subprocess
 import sys
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import requests
 
-from chaos.checks import leaks_in
+from chaos.checks import findings_in, leaks_in
 from chaos.multipart import identity_of
 from chaos.readback import READ_SECONDS
 from tests.archive import Archive
@@ -25,9 +24,7 @@ def check(archive: Archive) -> tuple[list[tuple[str, str]], int]:
         env={**os.environ, "STELE_INTAKE__GRACE_SECONDS": "0"},
     )
     assert done.returncode in (0, 1), done.stderr[-2000:]
-    found = [json.loads(line) for line in done.stdout.splitlines()]
-    findings = [(each["kind"], each["name"]) for each in found if each["kind"] != "orphan"]
-    return findings, len(found) - len(findings)
+    return findings_in(done.stdout)
 
 
 def leaks(archive: Archive, pages: Iterable[str]) -> list[str]:
