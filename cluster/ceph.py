@@ -36,8 +36,15 @@ class CephStatus:
 
 
 def status() -> CephStatus:
-    """The cluster's state, CephUnavailable within ANSWER_SECONDS otherwise."""
-    command = ["ceph", "--connect-timeout", str(CONNECT_SECONDS), "--format", "json", "status"]
+    """The cluster's state, CephUnavailable within twice ANSWER_SECONDS otherwise."""
+    try:
+        return parse(_ask("status"), _ask("mgr", "stat"))
+    except KeyError as error:
+        raise CephUnavailable(f"not understood: {error}") from error
+
+
+def _ask(*question: str) -> Any:
+    command = ["ceph", "--connect-timeout", str(CONNECT_SECONDS), "--format", "json", *question]
     try:
         done = subprocess.run(  # noqa: S603
             command,
@@ -47,24 +54,23 @@ def status() -> CephStatus:
             timeout=ANSWER_SECONDS,
             stdin=subprocess.DEVNULL,
         )
-        return parse(json.loads(done.stdout))
+        return json.loads(done.stdout)
     except subprocess.CalledProcessError as error:
-        raise CephUnavailable(
-            error.stderr.strip().splitlines()[-1] if error.stderr.strip() else ""
-        ) from error
-    except (OSError, subprocess.TimeoutExpired, ValueError, KeyError) as error:
+        said = error.stderr.strip().splitlines()
+        raise CephUnavailable(said[-1] if said else f"status {error.returncode}") from error
+    except (OSError, subprocess.TimeoutExpired, ValueError) as error:
         raise CephUnavailable(str(error)) from error
 
 
-def parse(told: Mapping[str, Any]) -> CephStatus:
-    """What `ceph status` says; KeyError if it is something else."""
+def parse(told: Mapping[str, Any], manager: Mapping[str, Any]) -> CephStatus:
+    """What `ceph status` and `ceph mgr stat` say; KeyError if it is something else."""
     osds, groups = told["osdmap"], told["pgmap"]
     total = groups.get("bytes_total", 0)
     return CephStatus(
         health=told["health"]["status"],
         checks=tuple(each["summary"]["message"] for each in told["health"].get("checks", {}).values()),
         monitors_up=tuple(told.get("quorum_names", ())),
-        manager=told.get("mgrmap", {}).get("active_name", ""),
+        manager=manager["active_name"],
         osds=osds["num_osds"],
         osds_up=osds["num_up_osds"],
         osds_in=osds["num_in_osds"],

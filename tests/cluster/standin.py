@@ -10,11 +10,11 @@ import threading
 from dataclasses import dataclass, field
 
 from cluster.registry import Node
+from node.domain import proxy
 from tests.cluster.servers import server_port
 
 # The fixed part of an A-ASSOCIATE-RQ and an empty rest: type 01H, length 68, version 1, two AE titles
 REQUEST = b"\x01\x00" + (68).to_bytes(4, "big") + b"\x00\x01\x00\x00" + b"STELE".ljust(16) * 2 + bytes(32)
-_SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 
 
 @dataclass
@@ -22,6 +22,7 @@ class Connection:
     """A connection that reached the DICOM port: who from, as the PROXY header says, and what came."""
 
     source: str = ""
+    certificate: str | None = None
     data: bytearray = field(default_factory=bytearray)
 
 
@@ -84,7 +85,7 @@ class StandIn:
     def _dicom(self, connected: socket.socket) -> None:
         connection = Connection()
         self.connections.append(connection)
-        connection.source, rest = _proxied(connected)
+        connection.source, connection.certificate, rest = _proxied(connected)
         greeted = False
         while data := rest or connected.recv(65536):
             rest = b""
@@ -98,7 +99,7 @@ class StandIn:
         self._associations -= greeted
 
     def _web(self, connected: socket.socket) -> None:
-        source, data = _proxied(connected)
+        source, _, data = _proxied(connected)
         while True:
             while b"\r\n\r\n" not in data:
                 more = connected.recv(65536)
@@ -122,16 +123,17 @@ def _answer(status: str, body: str) -> bytes:
     return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
 
 
-def _proxied(connected: socket.socket) -> tuple[str, bytes]:
-    """The source in a PROXY v2 header ("" for none, "LOCAL" for the proxy itself), and what followed it."""
+def _proxied(connected: socket.socket) -> tuple[str, str | None, bytes]:
+    """What a PROXY v2 header says: the source ("" for none, "LOCAL" for the proxy itself) and the client's
+    certificate; and what followed it."""
     data = connected.recv(65536)
-    if not data.startswith(_SIGNATURE):
-        return "", data
+    if not data.startswith(proxy.SIGNATURE):
+        return "", None, data
     while len(data) < 16 or len(data) < 16 + int.from_bytes(data[14:16], "big"):
         data += connected.recv(65536)
     end = 16 + int.from_bytes(data[14:16], "big")
     source = "LOCAL" if data[12] == 0x20 else socket.inet_ntoa(data[16:20])
-    return source, data[end:]
+    return source, proxy.certificate(data[:16], data[16:end]), data[end:]
 
 
 class Client:

@@ -1,5 +1,6 @@
 """What reaches a node through HAProxy, and what does not."""
 
+import hashlib
 import http.client
 import os
 import signal
@@ -181,6 +182,18 @@ def test_dicom_tls_ends_here_and_needs_a_certificate_of_the_site(balanced: Balan
     old.set_ciphers("DEFAULT@SECLEVEL=0")
     assert secured(balanced, old) == ""
     assert balanced.came == []
+
+
+def test_a_node_is_told_whose_certificate_it_was(balanced: Balanced) -> None:
+    """HAProxy 2.9 and newer; an older one tells nothing, so that AEs bound to a certificate are refused."""
+    version = subprocess.run(["haproxy", "-v"], check=True, capture_output=True, text=True).stdout.split()[2]
+    tells = tuple(int(part) for part in version.split(".")[:2]) >= (2, 9)
+    pem = Path(balanced.pki.path("modality.crt")).read_text()
+    own = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
+    assert secured(balanced, tls(balanced.pki, "modality"))
+    assert who_answers(balanced.ports.dicom)
+    told = [found.certificate for each in balanced.standins for found in each.connections]
+    assert sorted(told, key=str) == sorted([None, own if tells else None], key=str)
 
 
 def test_the_first_look_holds_behind_tls_too(balanced: Balanced) -> None:

@@ -154,7 +154,7 @@ def image(number: int) -> tuple[str, bytes]:
 
 
 class Sender:
-    """A modality that stores some images a second, on associations of some seconds; `failures` says what went wrong."""
+    """A modality that stores some images a second, on associations of some seconds."""
 
     def __init__(self, port: int, number: int) -> None:
         self._port = port
