@@ -96,6 +96,10 @@ def serve(
     dicom_port: Annotated[int | None, typer.Option(help="DICOM port")] = None,
     http_port: Annotated[int | None, typer.Option(help="HTTP port")] = None,
     demo: Annotated[bool, typer.Option("--demo", help="loopback only, any AE, no login")] = False,
+    with_dimse: Annotated[
+        bool,
+        typer.Option("--with-dimse", help="DICOM is served beside this role: ready only if its port is open"),
+    ] = False,
 ) -> None:
     """Serve DICOM and DICOMweb until SIGTERM."""
     from node.supervisor import ROLES, Supervisor
@@ -118,7 +122,7 @@ def serve(
             style="bold yellow",
             soft_wrap=True,
         )
-    Supervisor(settings, ROLES if role == "all" else (role,)).run()
+    Supervisor(settings, ROLES if role == "all" else (role,), with_dimse=with_dimse).run()
 
 
 @app.command(hidden=True)

@@ -47,10 +47,16 @@ class _Child:
 
 
 class Supervisor:
-    """The node's processes on one host. `roles` of ROLES; `run` blocks until it is told to stop."""
+    """The node's processes on one host. `roles` of ROLES; `run` blocks until it is told to stop.
 
-    def __init__(self, settings: Settings, roles: tuple[str, ...] = ROLES) -> None:
+    `with_dimse`: DICOM is served here, too, though not by this supervisor.
+    """
+
+    def __init__(
+        self, settings: Settings, roles: tuple[str, ...] = ROLES, *, with_dimse: bool = False
+    ) -> None:
         self._settings = settings
+        self._with_dimse = with_dimse or "dimse" in roles
         self._stopping = False
         counts = {"dimse": settings.dicom.workers, "web": 1, "worker": 1}
         self._children = [_Child(role) for role in roles for _ in range(counts[role])]
@@ -63,10 +69,11 @@ class Supervisor:
         settings = self._settings
         run_folder = bootstrap.run_file(settings).parent
         run_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        metrics_folder = run_folder / "metrics"
-        shutil.rmtree(metrics_folder, ignore_errors=True)
-        metrics_folder.mkdir(mode=0o700)
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_folder)
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:  # else several supervisors count into one
+            metrics_folder = run_folder / "metrics"
+            shutil.rmtree(metrics_folder, ignore_errors=True)
+            metrics_folder.mkdir(mode=0o700)
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_folder)
         with bootstrap.kept_catalog(settings) as (resolved, tend_catalog):
             bootstrap.migrate_catalog(resolved)
             file = bootstrap.run_file(settings)
@@ -95,7 +102,7 @@ class Supervisor:
 
     def _start(self, child: _Child, file: Path) -> None:
         command = [sys.executable, "-m", "node.cli", "process", child.role, str(file)]
-        if any(each.role == "dimse" for each in self._children):
+        if self._with_dimse:
             command.append("--with-dimse")
         child.process = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603 - our own program
         child.started_at = time.monotonic()
