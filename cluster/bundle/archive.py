@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from bundle import debian, wheels
+from cluster.bundle import debian, wheels
 
 PACKAGES = Path("ansible/group_vars/all/packages.yml")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from packaging.markers import Marker
 
-from bundle import apt
+from cluster.bundle import apt
 
 PYTHON = "3.13"
 # Oldest to newest; Debian 13 has glibc 2.41

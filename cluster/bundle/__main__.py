@@ -1,17 +1,17 @@
-"""`python -m bundle VIEWER TARGET`: everything that a cluster's hosts install, in one folder."""
+"""`python -m cluster.bundle VIEWER TARGET`: everything that a cluster's hosts install, in one folder."""
 
 import argparse
 import sys
 import time
 from pathlib import Path
 
-from bundle import archive
-from bundle.apt import BundleError
+from cluster.bundle import archive
+from cluster.bundle.apt import BundleError
 
 
 def main() -> int:
     """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m bundle", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m cluster.bundle", description=__doc__)
     parser.add_argument("viewer", type=Path, help="folder of the prepared viewer")
     parser.add_argument("target", type=Path, help="folder to make")
     options = parser.parse_args()

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from bundle import apt
+from cluster.bundle import apt
 
 SUITE = "trixie"
 
