@@ -11,7 +11,7 @@ HOSTS ?= 3
 
 export STELE_VIEWER__PATH := $(VIEWER)
 
-.PHONY: run test install install-test lint bench lab lab-down lock clean
+.PHONY: run test install install-test lint bench bundle lab lab-down cluster lock clean
 
 run: install ## The archive on embedded defaults, a real study, the viewer's address
 	.ci/install-packages tests/demo-packages.txt
@@ -31,6 +31,7 @@ lint: install-test ## Style, types, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	cd ansible && ../$(BIN)/ansible-lint --offline --profile production -q
 
 bench: install-test ## Side by side with DCMTK, pynetdicom and Orthanc, as ratios
 	.ci/isolated $(BIN)/python -m tests.bench
@@ -41,6 +42,13 @@ lab: install ## Three Debian hosts on this machine (HOSTS=6 for six)
 
 lab-down: ## And every trace of them gone
 	$(BIN)/python -m chaos.lab down
+
+bundle: install ## All that the hosts of a cluster install, for hosts without internet
+	.ci/install-packages cluster/bundle/debian-packages.txt
+	$(BIN)/python -m cluster.bundle $(VIEWER) $(CACHE)/bundle
+
+cluster: install-test bundle ## Stele on the lab's three hosts, as on real ones
+	$(BIN)/python -m chaos deploy
 
 lock: ## Resolve the dependencies anew
 	$(BIN)/pip install -q uv
@@ -60,8 +68,9 @@ $(VENV)/.installed: node/debian-packages.txt requirements.lock pyproject.toml
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps -e .
 	touch $@
 
-$(VENV)/.installed-test: tests/debian-packages.txt chaos/debian-packages.txt requirements-dev.lock $(VENV)/.installed
-	.ci/install-packages tests/debian-packages.txt tests/demo-packages.txt chaos/debian-packages.txt
+$(VENV)/.installed-test: tests/debian-packages.txt chaos/debian-packages.txt cluster/bundle/debian-packages.txt requirements-dev.lock $(VENV)/.installed
+	.ci/install-packages tests/debian-packages.txt tests/demo-packages.txt \
+		chaos/debian-packages.txt cluster/bundle/debian-packages.txt
 	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	touch $@
 

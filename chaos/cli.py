@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from chaos import campaign, corpus, deploy, history
+from chaos import campaign, corpus, deploy, history, scenario
 from chaos.checks import CHECKS, findings_in, leaks_in
 from chaos.faults import FAULTS
 from chaos.lab import lab
@@ -32,6 +32,24 @@ def show_faults() -> None:
     """The faults that can be made."""
     for fault in FAULTS.values():
         typer.echo(f"{fault.name:20} {fault.tier:11} within {fault.recovery_seconds:g} s: {fault.what}")
+
+
+@app.command("deploy")
+def deploy_cluster(
+    name: Annotated[str, typer.Option("--lab", help="the lab")] = "lab",
+) -> None:
+    """Deploy Stele on a lab, or bring what is there up to date; says how to reach it."""
+    try:
+        where = lab.attach(name)
+        seconds = deploy.play(where, "site.yml")
+        cluster = deploy.enter(where)
+        cluster.wait_well(scenario.WELL_SECONDS)
+    except LabError as error:
+        typer.echo(f"stele chaos: {error}", err=True)
+        raise typer.Exit(1) from None
+    changes = sum(deploy.changed(where, "site.yml").values())
+    typer.echo(f"deployed in {seconds:.0f} s, {changes} changes; from the clients' side (chaos.lab run …):")
+    typer.echo(f"  {' '.join(cluster.entrance.options())}")
 
 
 @app.command()

@@ -35,8 +35,8 @@ def build(source: Path, viewer: Path, target: Path, work: Path) -> dict[str, obj
         "version": version,
         "suite": debian.SUITE,
         "debian_packages": count,
-        "debian": _pack(content / "debian", new),
-        "stele": _pack(content / "stele", new),
+        "debian": pack(content / "debian", new),
+        "stele": pack(content / "stele", new),
     }
     (new / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
     shutil.rmtree(content)
@@ -51,7 +51,7 @@ def packages(source: Path) -> Sequence[str]:
     return sorted({name for names in tiers.values() for name in names})
 
 
-def _pack(folder: Path, target: Path) -> dict[str, object]:
+def pack(folder: Path, target: Path) -> dict[str, object]:
     """Archive a folder, by names and contents alone; returns file name, SHA-256 and size in bytes."""
     unnamed = target / "archive.tar"
     with tarfile.open(unnamed, "w", format=tarfile.GNU_FORMAT) as archive:

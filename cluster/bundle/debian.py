@@ -29,7 +29,7 @@ def collect(folder: Path, packages: Sequence[str], work: Path) -> int:
     folder.mkdir(parents=True)
     for line in planned:
         if line.startswith("Inst "):
-            os.link(archives / _file_name(line), folder / _file_name(line))
+            os.link(archives / file_name(line), folder / file_name(line))
     index = apt.output("dpkg-scanpackages", "--multiversion", ".", cwd=folder)
     (folder / "Packages").write_text(index)
     return sum(line.startswith("Package: ") for line in index.splitlines())
@@ -55,7 +55,7 @@ def _options(work: Path) -> list[str]:
     return ["-qq", *(f"-o{name}={value}" for name, value in settings.items())]
 
 
-def _file_name(line: str) -> str:
+def file_name(line: str) -> str:
     """`Inst NAME (VERSION Origin [ARCHITECTURE])` as apt names the package's file in its cache."""
     name, rest = line.removeprefix("Inst ").split(" (", 1)
     version = rest.split()[0].replace(":", "%3a")

@@ -1,6 +1,7 @@
 """The project's own wheel and its locked dependencies, for the Python of the hosts' Debian."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -41,6 +42,7 @@ def collect(folder: Path, source: Path) -> str:
     locked = ("--require-hashes", "--no-deps", "--requirement", str(requirements))
     apt.output(*pip, "download", *target, *locked, "--dest", str(folder))
     os.environ.setdefault("SOURCE_DATE_EPOCH", "315532800")  # the same sources make the same wheel
+    shutil.rmtree(source / "build", ignore_errors=True)  # else modules that are no more would be packed, too
     apt.output(*pip, "wheel", "--no-deps", "--wheel-dir", str(folder), str(source))
     [wheel] = folder.glob("stele-*.whl")
     return wheel.name.split("-")[1]

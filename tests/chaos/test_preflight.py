@@ -1,0 +1,123 @@
+"""What deployment refuses before it changes anything, on real hosts: each with its reason and its remedy."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from chaos.lab.lab import Lab
+from cluster.bundle import archive
+
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
+
+ANSIBLE = Path(__file__).parents[2] / "ansible"
+INVENTORY = yaml.safe_load((ANSIBLE / "inventories/lab/three.yml").read_text())
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle that is whole, though there is nothing to install in it."""
+    folder = tmp_path_factory.mktemp("bundle")
+    manifest: dict[str, Any] = {"version": "0.1.0"}
+    for part in ("debian", "stele"):
+        (folder / part).mkdir()
+        (folder / part / "empty").touch()
+        manifest[part] = archive.pack(folder / part, folder)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+class Deployment:
+    """Runs the preflight phase from the clients' side of the lab."""
+
+    def __init__(self, lab: Lab, bundle: Path, folder: Path) -> None:
+        self._lab = lab
+        self._bundle = bundle
+        self._folder = folder
+
+    def preflight(self, inventory: dict[str, Any] = INVENTORY, **variables: Any) -> tuple[int, str]:
+        """Exit code, and all that Ansible said, in one line."""
+        hosts = self._folder / "hosts.yml"
+        hosts.write_text(yaml.safe_dump(inventory))
+        site = {"bundle": str(self._bundle), "state": str(self._folder / "state"), "osd_file_gib": 4}
+        chosen = json.dumps({"stele_site": site, "stele_lab": str(self._lab.folder), **variables})
+        done = subprocess.run(
+            self._lab.client_command(
+                str(Path(sys.executable).parent / "ansible-playbook"),
+                *("-i", str(hosts), "-e", chosen, "--tags", "preflight", "site.yml"),
+            ),
+            cwd=ANSIBLE,
+            capture_output=True,
+            timeout=120,
+            check=False,
+        )
+        return done.returncode, " ".join((done.stdout + done.stderr).decode().split())
+
+
+@pytest.fixture
+def deployment(three_hosts: Lab, bundle: Path, tmp_path: Path) -> Deployment:
+    return Deployment(three_hosts, bundle, tmp_path)
+
+
+def test_fresh_hosts_are_taken_and_nothing_on_them_is_changed(deployment: Deployment) -> None:
+    code, said = deployment.preflight()
+    assert code == 0, said
+    for host in ("host1", "host2", "host3"):
+        assert f"{host} : ok=" in said
+        assert "changed=0" in said.split(f"{host} : ok=")[1][:40]
+
+
+def test_two_hosts_are_refused(deployment: Deployment) -> None:
+    two = yaml.safe_load(yaml.safe_dump(INVENTORY))
+    del two["all"]["children"]["stele"]["hosts"]["host3"]
+    code, said = deployment.preflight(two)
+    assert code != 0
+    assert "2 hosts cannot outvote a failed one" in said
+    assert "host1 : ok=" not in said
+
+
+def test_a_disk_with_data_is_refused(deployment: Deployment, three_hosts: Lab) -> None:
+    host = three_hosts.hosts["host2"]
+    host.run("sh", "-c", "mkdir -p /var/lib/stele-disks && echo precious > /var/lib/stele-disks/1")
+    try:
+        code, said = deployment.preflight()
+    finally:
+        host.run("rm", "-r", "/var/lib/stele-disks")
+    assert code != 0
+    assert "/var/lib/stele-disks/1 on host2: unknown data. A disk with data is never taken" in said
+    assert "wipefs --all /var/lib/stele-disks/1" in said
+
+
+def test_a_name_that_does_not_resolve_is_refused(deployment: Deployment, three_hosts: Lab) -> None:
+    hosts_file = three_hosts.hosts["host3"].root / "etc/hosts"
+    before = hosts_file.read_text()
+    hosts_file.write_text("".join(line for line in before.splitlines(keepends=True) if "host1" not in line))
+    try:
+        code, said = deployment.preflight()
+    finally:
+        hosts_file.write_text(before)
+    assert code != 0
+    assert "On host3 the name host1 does not mean 198.18.0.11" in said
+
+
+def test_less_memory_than_promised_is_refused(deployment: Deployment) -> None:
+    disks = INVENTORY["all"]["children"]["stele"]["vars"]["stele_host"]["osd_devices"]
+    code, said = deployment.preflight(stele_host={"memory_gib": 4000, "osd_devices": disks})
+    assert code != 0
+    assert "the inventory promises 4000. Correct memory_gib, or add memory" in said
+
+
+def test_a_damaged_bundle_is_refused(deployment: Deployment, bundle: Path) -> None:
+    [damaged] = bundle.glob("stele-*.tar")
+    content = damaged.read_bytes()
+    damaged.write_bytes(content[:-1] + b"x")
+    try:
+        code, said = deployment.preflight()
+    finally:
+        damaged.write_bytes(content)
+    assert code != 0
+    assert "archive stele is missing or damaged" in said
