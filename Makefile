@@ -44,8 +44,8 @@ lab-down: ## And every trace of them gone
 	$(BIN)/python -m chaos.lab down
 
 bundle: install ## All that the hosts of a cluster install, for hosts without internet
-	.ci/install-packages bundle/debian-packages.txt
-	$(BIN)/python -m bundle $(VIEWER) $(CACHE)/bundle
+	.ci/install-packages cluster/bundle/debian-packages.txt
+	$(BIN)/python -m cluster.bundle $(VIEWER) $(CACHE)/bundle
 
 deploy-lab: ## The bundle onto the lab's three hosts, as onto real ones
 	cd ansible && ../$(BIN)/python -m chaos.lab run ../$(BIN)/ansible-playbook -i inventories/lab/three.yml site.yml
@@ -68,9 +68,9 @@ $(VENV)/.installed: node/debian-packages.txt requirements.lock pyproject.toml
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps -e .
 	touch $@
 
-$(VENV)/.installed-test: tests/debian-packages.txt chaos/debian-packages.txt bundle/debian-packages.txt requirements-dev.lock $(VENV)/.installed
+$(VENV)/.installed-test: tests/debian-packages.txt chaos/debian-packages.txt cluster/bundle/debian-packages.txt requirements-dev.lock $(VENV)/.installed
 	.ci/install-packages tests/debian-packages.txt tests/demo-packages.txt \
-		chaos/debian-packages.txt bundle/debian-packages.txt
+		chaos/debian-packages.txt cluster/bundle/debian-packages.txt
 	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	touch $@
 

@@ -1,6 +1,9 @@
 """The command line `stele-cluster`."""
 
+import json
+import os
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -8,9 +11,14 @@ import typer
 import yaml
 from rich.console import Console
 
-from cluster import render
+from cluster import assess, operate, render, rollout, show
+from cluster.clients import NoCertificate
+from cluster.etcd import Refused, Unavailable
 from cluster.explain import explain
+from cluster.observe import observe
+from cluster.operate import NotNow
 from cluster.parse import parse
+from cluster.patroni import PatroniUnavailable
 from cluster.places import PLACES
 from cluster.render.text import File
 from cluster.topology import Host, Topology, WrongTopology
@@ -37,6 +45,8 @@ def main() -> None:
         app()
     except WrongTopology as wrong:
         _fail(str(wrong), code=2)
+    except (NoCertificate, NotNow, PatroniUnavailable, Unavailable, Refused) as error:
+        _fail(str(error))
 
 
 def _fail(message: str, code: int = 1) -> NoReturn:
@@ -120,6 +130,92 @@ def register(name: HostName, file: TopologyFile = DEFAULT_TOPOLOGY) -> None:
 
     topology = _topology(file)
     services.run_registrar(topology, _host(topology, name))
+
+
+# --- Operating ---
+
+
+@app.command()
+def status(
+    file: TopologyFile = DEFAULT_TOPOLOGY,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
+) -> None:
+    """Every tier at a glance. Exit status 1 if anything is wrong."""
+    topology = _topology(file)
+    seen = observe(topology)
+    now = datetime.now(UTC)
+    troubles = assess.troubles(topology, seen, now)
+    if as_json:
+        print(json.dumps(show.as_json(topology, seen, troubles)))
+    else:
+        show.show(out, topology, seen, troubles, now)
+    if troubles:
+        raise SystemExit(1)
+
+
+@app.command()
+def drain(
+    name: Annotated[str, typer.Argument(help="the node's host")],
+    file: TopologyFile = DEFAULT_TOPOLOGY,
+    seconds: Annotated[float, typer.Option(min=0, help="wait so long for associations to end")] = 600,
+    force: Annotated[bool, typer.Option("--force", help="even if no other node takes work")] = False,
+) -> None:
+    """Give a node no new work and wait until it has finished what it has. Exit status 1 if it has not."""
+    topology = _topology(file)
+    _host(topology, name)
+    by = os.environ.get("SUDO_USER") or os.environ.get("USER") or "root"
+
+    def tell(message: str) -> None:
+        err.print(f"{name}: {message}", highlight=False, markup=False, soft_wrap=True)
+
+    operate.drain(topology, name, seconds, tell, by=by, force=force)
+    out.print(f"{name} is drained", highlight=False)
+
+
+@app.command()
+def undrain(
+    name: Annotated[str, typer.Argument(help="the node's host")], file: TopologyFile = DEFAULT_TOPOLOGY
+) -> None:
+    """Let a node take work again."""
+    topology = _topology(file)
+    _host(topology, name)
+    drained = operate.undrain(topology, name)
+    out.print(f"{name} {'takes work again' if drained else 'was not draining'}", highlight=False)
+
+
+@app.command()
+def switchover(
+    file: TopologyFile = DEFAULT_TOPOLOGY,
+    candidate: Annotated[str | None, typer.Option("--to", help="the new primary; the best if unset")] = None,
+) -> None:
+    """Move PostgreSQL's primary to another host, in order; writes wait for seconds."""
+    out.print(operate.switchover(_topology(file), candidate), highlight=False, markup=False)
+
+
+@app.command("configure-postgres")
+def configure_postgres(file: TopologyFile = DEFAULT_TOPOLOGY) -> None:
+    """Bring what all PostgreSQL members share (in etcd) in step with the topology."""
+    operate.configure_postgres(_topology(file))
+    out.print("configured", highlight=False)
+
+
+@app.command("rollout")
+def show_rollout(
+    file: TopologyFile = DEFAULT_TOPOLOGY,
+    host: Annotated[str | None, typer.Option(help="say only whether this host may go down now")] = None,
+) -> None:
+    """The order in which to change hosts; with --host, exit status 1 and why if that one may not go down."""
+    topology = _topology(file)
+    facts = observe(topology).facts(topology)
+    if host is None:
+        for name in rollout.order(topology, facts):
+            out.print(name, highlight=False)
+        return
+    _host(topology, host)
+    objections = rollout.objections(topology, facts, host)
+    if objections:
+        _fail("\n".join(f"{host} may not go down: {each}" for each in objections))
+    out.print(f"{host} may go down", highlight=False)
 
 
 def _write(folder: Path, file: File) -> None:

@@ -119,7 +119,7 @@ class Etcd:
                 stream=True,
                 timeout=(CONNECT_SECONDS, seconds),
             ) as response:
-                for line in response.iter_lines(chunk_size=None):
+                for line in filter(None, response.iter_lines(chunk_size=None)):
                     told = json.loads(line).get("result", {})
                     if told.get("events") or told.get("canceled"):  # canceled: that revision is forgotten
                         return True

@@ -106,6 +106,7 @@ def parse(mapping: Mapping[str, Any]) -> Topology:
         "ports": _ports(read.mapping("ports"), problems),
         "any_calling_ae": read.switch("any_calling_ae", False),
         "dimse_workers": read.number("dimse_workers", 2, 1, 64),
+        "connections": read.number("connections", 4000, 100, 100_000),
         "watchdog": read.switch("watchdog", False),
         "backup_path": read.text("backup_path", "/var/lib/pgbackrest", _DEVICE, "an absolute path"),
         "alert_webhook": read.take("alert_webhook", "", _is_url_or_empty, "an http or https address"),

@@ -2,8 +2,9 @@
 
 The deployment puts the certificates there. `host.crt` has the host's name as its common name; its name, its
 address, localhost, 127.0.0.1 and, on hosts with HAProxy, the virtual IP as subject alternative names; and
-both the server's and the client's extended key usage, for hosts are each other's clients. Keys belong to root
-and are readable by the group stele-pki, which the services' users are members of.
+both the server's and the client's extended key usage, for hosts are each other's clients. Python 3.13 checks
+strictly (RFC 5280): the CA's certificate needs basicConstraints and keyUsage, both critical, and all need key
+identifiers. Keys belong to root and are readable by the group stele-pki, which the services' users are in.
 """
 
 from dataclasses import dataclass

@@ -1,45 +1,20 @@
-"""The cluster's two services, wired: the agent beside HAProxy and the registrar beside the node.
-
-`STELE_CLUSTER_*` variables replace single paths of `cluster.places`, for hosts that keep them elsewhere.
-"""
+"""The cluster's two services, wired: the agent beside HAProxy and the registrar beside the node."""
 
 import importlib.metadata
-import os
 import signal
 import threading
-from dataclasses import fields
 
 from prometheus_client import start_http_server
 
 from cluster import log
 from cluster.agent import Agent
-from cluster.etcd import Etcd
+from cluster.clients import etcd_of, places
 from cluster.haproxy import Haproxy
-from cluster.places import Places
 from cluster.register import Registrar, health_of
 from cluster.registry import Node
 from cluster.render.text import endpoint
-from cluster.tls import Identity, plain
+from cluster.tls import plain
 from cluster.topology import Host, Topology
-
-
-def places() -> Places:
-    """Where things lie on this host."""
-    given = {each.name: os.environ.get(f"STELE_CLUSTER_{each.name.upper()}") for each in fields(Places)}
-    return Places(**{name: path for name, path in given.items() if path is not None})
-
-
-def identity() -> Identity:
-    """This host's certificate."""
-    where = places()
-    return Identity(where.ca, where.certificate, where.key)
-
-
-def etcd_of(topology: Topology) -> Etcd:
-    """A client of the cluster's etcd."""
-    port = topology.ports.etcd_client
-    addresses = [f"https://{endpoint(host.address, port)}" for host in topology.on("etcd")]
-    return Etcd(addresses, identity().session())
 
 
 def run_agent(topology: Topology, host: Host) -> None:

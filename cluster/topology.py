@@ -116,6 +116,7 @@ class Topology:
     ports: Ports = Ports()
     any_calling_ae: bool = False
     dimse_workers: int = 2
+    connections: int = 4000  # of clients at once, for each of DICOM, DICOM TLS and the web
     watchdog: bool = False
     backup_path: str = "/var/lib/pgbackrest"
     alert_webhook: str = ""

@@ -97,8 +97,7 @@ def serve(
     http_port: Annotated[int | None, typer.Option(help="HTTP port")] = None,
     demo: Annotated[bool, typer.Option("--demo", help="loopback only, any AE, no login")] = False,
     with_dimse: Annotated[
-        bool,
-        typer.Option("--with-dimse", help="DICOM is served beside this role: ready only if its port is open"),
+        bool, typer.Option("--with-dimse", help="role web: another unit of this node serves DICOM")
     ] = False,
 ) -> None:
     """Serve DICOM and DICOMweb until SIGTERM."""

@@ -66,7 +66,9 @@ class Dicom(Section):
     tls_certificate: Path | None = Field(None, description="PEM chain of the TLS listener")
     tls_key: Path | None = Field(None, description="PEM key of the TLS listener")
     tls_client_ca: Path | None = Field(None, description="PEM CAs; a client certificate is demanded")
-    proxies: tuple[Network, ...] = Field((), description="networks that must speak PROXY protocol v2")
+    proxies: tuple[Network, ...] = Field(
+        (), description="networks that must speak PROXY protocol v2 (TLV E1: certificate)"
+    )
     workers: int = Field(2, ge=1, le=64, description="processes that share the port")
     any_calling_ae: bool = Field(False, description="take calling AE titles that are not configured")
     any_called_ae: bool = Field(False, description="take associations addressed to any AE title")

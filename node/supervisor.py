@@ -49,7 +49,8 @@ class _Child:
 class Supervisor:
     """The node's processes on one host. `roles` of ROLES; `run` blocks until it is told to stop.
 
-    `with_dimse`: DICOM is served here, too, though not by this supervisor.
+    `with_dimse`: DICOM is served by this supervisor, or by another one of the same node. If the environment
+    names a folder for metrics (PROMETHEUS_MULTIPROC_DIR), supervisors of the same node share it.
     """
 
     def __init__(
@@ -69,7 +70,9 @@ class Supervisor:
         settings = self._settings
         run_folder = bootstrap.run_file(settings).parent
         run_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:  # else several supervisors count into one
+        if shared := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+            _forget_the_dead(Path(shared))
+        else:
             metrics_folder = run_folder / "metrics"
             shutil.rmtree(metrics_folder, ignore_errors=True)
             metrics_folder.mkdir(mode=0o700)
@@ -128,6 +131,16 @@ class Supervisor:
                 log.error("process did not finish in time", pid=process.pid)
                 process.kill()
                 process.wait()
+        for process in living:
+            multiprocess.mark_process_dead(process.pid)  # type: ignore[no-untyped-call]
+
+
+def _forget_the_dead(metrics_folder: Path) -> None:
+    """Take processes that ended without their supervisor's knowing out of the metrics of living ones."""
+    for file in metrics_folder.glob("gauge_live*_*.db"):
+        pid = file.stem.rpartition("_")[2]
+        if not Path("/proc", pid).exists():
+            file.unlink(missing_ok=True)
 
 
 def _allow_open_files() -> None:

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bundle import apt
 from chaos.lab.shell import LabError, run
+from cluster.bundle import apt
 
 SUITE = "trixie"
 PACKAGES = (

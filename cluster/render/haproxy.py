@@ -15,7 +15,6 @@ from cluster.topology import Host, Topology
 
 ASSOCIATIONS_PER_WORKER = 100  # the node's own limit, dicom.max_associations
 INSPECT_SECONDS = 10  # for the fixed part of an A-ASSOCIATE-RQ to come; the node's own patience
-CONNECTIONS = 4000  # of clients at once, for each of DICOM and the web
 
 
 def _weight(node: Node) -> str:
@@ -30,12 +29,13 @@ def config(topology: Topology, host: Host, nodes: Sequence[Node], places: Places
         ports=topology.ports,
         host=host,
         everywhere=":::" if ":" in topology.virtual_ip else "*:",
+        own=f"[{host.address}]" if ":" in host.address else host.address,
         nodes=sorted(nodes, key=lambda node: node.name),
         places=places,
         endpoint=endpoint,
         weight=_weight,
         inspect=f"{INSPECT_SECONDS}s",
-        connections=CONNECTIONS,
+        connections=topology.connections,
         associations=topology.dimse_workers * ASSOCIATIONS_PER_WORKER,
     )
 

@@ -71,10 +71,12 @@ class Arrival:
         self._deadline = time.monotonic() + seconds
 
     def read_proxy(self) -> None:
-        """Take the client's address out of a PROXY header; Silent."""
+        """Take the client's address, and its certificate's fingerprint, out of a PROXY header; Silent."""
         header = self._read(proxy.HEADER_BYTES)
         try:
-            source = proxy.source(header, self._read(proxy.body_length(header)))
+            body = self._read(proxy.body_length(header))
+            source = proxy.source(header, body)
+            self.fingerprint = proxy.certificate(header, body)
         except proxy.NotProxy as error:
             raise Silent(Reason.NOT_ALLOWED, str(error)) from error
         if source is not None:

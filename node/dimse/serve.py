@@ -5,6 +5,7 @@ import threading
 from pydicom.uid import UID
 from pynetdicom import AE
 
+from node import lasting
 from node.config import Settings
 from node.dimse import command as commands
 from node.dimse import contexts, find, retrieve, store
@@ -55,6 +56,7 @@ def listener(settings: Settings, archive: Archive) -> Listener:
 def serve(settings: Settings, archive: Archive, stop: threading.Event) -> None:
     """Serve DICOM until `stop` is set; associations get a while to finish what they have begun."""
     ports = listener(settings, archive)
+    lasting.settle()
     ports.start()
     stop.wait()
     ports.stop(STOP_SECONDS)

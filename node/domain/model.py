@@ -56,13 +56,13 @@ class StoredObject:
     """Where an instance's bytes lie and how to know that they are the right ones.
 
     The object is `prefix_length` bytes of Part 10 preamble and file meta information, then
-    `dataset_length` bytes of dataset exactly as received. `sha256` is the digest of the dataset.
+    `dataset_length` bytes of dataset exactly as received. `digest` is the BLAKE3 digest of the dataset.
     """
 
     name: str
     prefix_length: int
     dataset_length: int
-    sha256: bytes
+    digest: bytes
 
 
 @dataclass(frozen=True, slots=True)

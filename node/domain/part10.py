@@ -37,18 +37,23 @@ def _element(tag: int, vr: bytes, value: bytes) -> bytes:
     return head + struct.pack("<H", len(value)) + value
 
 
+_VERSION = _element(0x00020001, b"OB", b"\0\1")
+_IMPLEMENTATION = _element(0x00020012, b"UI", IMPLEMENTATION_CLASS_UID.encode("ascii")) + _element(
+    0x00020013, b"SH", IMPLEMENTATION_VERSION_NAME.encode("ascii")
+)
+
+
 def prefix(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, source_ae: str) -> bytes:
     """All that precedes the dataset in a file: zeroed preamble, "DICM", file meta information.
 
     `source_ae`: AE title of the sender, left out if empty.
     """
     elements = [
-        _element(0x00020001, b"OB", b"\0\1"),
+        _VERSION,
         _element(_SOP_CLASS, b"UI", sop_class_uid.encode("ascii")),
         _element(_SOP_INSTANCE, b"UI", sop_instance_uid.encode("ascii")),
         _element(_TRANSFER_SYNTAX, b"UI", transfer_syntax_uid.encode("ascii")),
-        _element(0x00020012, b"UI", IMPLEMENTATION_CLASS_UID.encode("ascii")),
-        _element(0x00020013, b"SH", IMPLEMENTATION_VERSION_NAME.encode("ascii")),
+        _IMPLEMENTATION,
     ]
     if source_ae:
         elements.append(_element(_SOURCE_AE, b"AE", source_ae.encode("ascii", "replace")[:16]))

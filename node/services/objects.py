@@ -1,7 +1,7 @@
 """Datasets as objects: written once under a fresh name, read back only if their digest is right.
 
 An object is a Part 10 file: a prefix (preamble and file meta information) that makes it readable on its
-own, then the dataset exactly as received. Beside it lie its digests: SHA-256 of the whole dataset and,
+own, then the dataset exactly as received. Beside it lie its digests: BLAKE3 of the whole dataset and,
 for datasets of more than one piece, of every piece of `PIECE_BYTES`, so that a range of a large object is
 checked without reading all of it. Whatever leaves this module has been compared with a digest; bytes
 that fail raise Refusal(CORRUPT) and are never handed on.
@@ -11,7 +11,6 @@ intakes share. A larger one, or one that finds the budget spent, goes to the sto
 arrives: nobody waits for memory, so slow peers cannot starve the others of it.
 """
 
-import hashlib
 import itertools
 import json
 import threading
@@ -19,6 +18,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+
+from blake3 import blake3
 
 from node import metrics
 from node.domain.errors import Reason, Refusal
@@ -59,19 +60,19 @@ class Digests:
     """What lies beside an object."""
 
     prefix_length: int
-    prefix_sha256: bytes
+    prefix_digest: bytes
     dataset_length: int
-    sha256: bytes
+    digest: bytes
     pieces: tuple[bytes, ...]
 
     def pack(self) -> dict[str, bytes]:
         """As the blob's attributes."""
         about = {
-            "version": 1,
+            "version": 2,
             "prefix_length": self.prefix_length,
-            "prefix_sha256": self.prefix_sha256.hex(),
+            "prefix_digest": self.prefix_digest.hex(),
             "dataset_length": self.dataset_length,
-            "sha256": self.sha256.hex(),
+            "digest": self.digest.hex(),
             "piece_bytes": PIECE_BYTES,
         }
         return {"stele.object": json.dumps(about).encode(), "stele.pieces": b"".join(self.pieces)}
@@ -82,13 +83,13 @@ class Digests:
         try:
             about = json.loads(attributes["stele.object"])
             pieces = attributes["stele.pieces"]
-            if about["version"] != 1 or about["piece_bytes"] != PIECE_BYTES or len(pieces) % 32:
+            if about["version"] != 2 or about["piece_bytes"] != PIECE_BYTES or len(pieces) % 32:
                 raise ValueError
             return cls(
                 about["prefix_length"],
-                bytes.fromhex(about["prefix_sha256"]),
+                bytes.fromhex(about["prefix_digest"]),
                 about["dataset_length"],
-                bytes.fromhex(about["sha256"]),
+                bytes.fromhex(about["digest"]),
                 tuple(pieces[at : at + 32] for at in range(0, len(pieces), 32)),
             )
         except (KeyError, ValueError, TypeError):
@@ -107,7 +108,7 @@ class ObjectWriter:
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._length = 0
-        self._whole = hashlib.sha256()
+        self._whole = blake3()
         self._piece = self._whole  # the first piece's hash is the whole's, until a second one begins
         self._pieces: list[bytes] = []
 
@@ -125,21 +126,21 @@ class ObjectWriter:
         """Make the object durable; on return it can be read by name."""
         try:
             blob = self._opened()
-            sha256 = self._whole.digest()
+            digest = self._whole.digest()
             if self._pieces and self._length % PIECE_BYTES:
                 self._pieces.append(self._piece.digest())
             digests = Digests(
                 len(self._prefix),
-                hashlib.sha256(self._prefix).digest(),
+                blake3(self._prefix).digest(),
                 self._length,
-                sha256,
+                digest,
                 tuple(self._pieces) if self._length > PIECE_BYTES else (),
             )
             blob.commit(digests.pack())
         except BaseException:
             self.abort()
             raise
-        return StoredObject(blob.name, len(self._prefix), self._length, sha256)
+        return StoredObject(blob.name, len(self._prefix), self._length, digest)
 
     def abort(self) -> None:
         """Leave nothing behind."""
@@ -153,7 +154,7 @@ class ObjectWriter:
             room = PIECE_BYTES - self._length % PIECE_BYTES
             part = view[:room]
             if self._length and room == PIECE_BYTES:
-                self._piece = hashlib.sha256()  # a piece begins that is not the first
+                self._piece = blake3()  # a piece begins that is not the first
             self._whole.update(part)
             if self._piece is not self._whole:
                 self._piece.update(part)
@@ -229,8 +230,8 @@ class Objects:
         """What lies beside the object; Refusal(CORRUPT) if it tells of other bytes than the row."""
         digests = self.digests_of(stored.name)
         pieces = -(-stored.dataset_length // PIECE_BYTES) if stored.dataset_length > PIECE_BYTES else 0
-        told = (digests.prefix_length, digests.dataset_length, digests.sha256, len(digests.pieces))
-        if told != (stored.prefix_length, stored.dataset_length, stored.sha256, pieces):
+        told = (digests.prefix_length, digests.dataset_length, digests.digest, len(digests.pieces))
+        if told != (stored.prefix_length, stored.dataset_length, stored.digest, pieces):
             raise Refusal(Reason.CORRUPT, "an object's digests differ from its row's")
         return digests
 
@@ -241,7 +242,7 @@ class Objects:
     def prefix(self, name: str, digests: Digests) -> bytes:
         """The object's Part 10 prefix, checked."""
         prefix = self._blobs.read(name, 0, digests.prefix_length)
-        if hashlib.sha256(prefix).digest() != digests.prefix_sha256:
+        if blake3(prefix).digest() != digests.prefix_digest:
             raise Refusal(Reason.CORRUPT, "an object's prefix fails its digest")
         return prefix
 
@@ -299,15 +300,15 @@ class Objects:
         """Reads of the pieces that begin at `start` and hold what lies before `end`, each checked whole."""
         length = stored.dataset_length
         if length <= PIECE_BYTES:
-            yield length, partial(self._checked, stored, 0, length, stored.sha256)
+            yield length, partial(self._checked, stored, 0, length, stored.digest)
             return
         digests = self.digests(stored).pieces
         for at in range(start, end, PIECE_BYTES):
             size = min(PIECE_BYTES, length - at)
             yield size, partial(self._checked, stored, at, size, digests[at // PIECE_BYTES])
 
-    def _checked(self, stored: StoredObject, offset: int, length: int, sha256: bytes) -> bytes:
+    def _checked(self, stored: StoredObject, offset: int, length: int, digest: bytes) -> bytes:
         data = self._blobs.read(stored.name, stored.prefix_length + offset, length)
-        if hashlib.sha256(data).digest() != sha256:
+        if blake3(data).digest() != digest:
             raise Refusal(Reason.CORRUPT, "stored bytes fail their digest")
         return data

@@ -166,7 +166,7 @@ class Orphans:
         reader = part10.Part10Reader()
         reader.feed(self._objects.prefix(name, digests))
         meta = reader.finish()  # the prefix ends with the meta information
-        stored = StoredObject(name, digests.prefix_length, digests.dataset_length, digests.sha256)
+        stored = StoredObject(name, digests.prefix_length, digests.dataset_length, digests.digest)
         header_reader = HeaderReader(meta.transfer_syntax_uid, self._ingest.limits)
         for piece in self._objects.stream(stored):
             header_reader.feed(piece)
@@ -189,4 +189,4 @@ class Orphans:
 
 
 def _same_bytes(row: StoredInstance, record: InstanceRecord) -> bool:
-    return (row.stored.sha256, row.transfer_syntax_uid) == (record.stored.sha256, record.transfer_syntax_uid)
+    return (row.stored.digest, row.transfer_syntax_uid) == (record.stored.digest, record.transfer_syntax_uid)

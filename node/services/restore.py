@@ -1,16 +1,17 @@
 """The condition of an instance's object, and putting another copy in its place.
 
-A copy is bytes whose SHA-256 is the row's, wherever they come from: an object that no row refers to, a
+A copy is bytes whose digest is the row's, wherever they come from: an object that no row refers to, a
 Part 10 file in a folder, or the object itself when only what lies beside its dataset is damaged. It is
 never referred to where it is: it is written as a new object, verified on the way, and then the row is
 pointed at that. So nothing that may still be removed by somebody else (an orphan, a user's file) is ever
 what a row depends on.
 """
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+
+from blake3 import blake3
 
 from node.domain import levels, part10
 from node.domain.errors import Reason, Refusal
@@ -52,19 +53,19 @@ class Restore:
         try:
             if not read_bytes:
                 return Examined(Condition.INTACT if self._objects.whole(stored) else self._gone(instance))
-            whole = hashlib.sha256()
+            whole = blake3()
             pieces: list[bytes] = []
             reader: HeaderReader | None = HeaderReader(instance.transfer_syntax_uid, self._limits)
             for piece in self._objects.unchecked(stored):
                 whole.update(piece)
                 if stored.dataset_length > PIECE_BYTES:
-                    pieces.append(hashlib.sha256(piece).digest())
+                    pieces.append(blake3(piece).digest())
                 reader = _fed(reader, piece)
         except Refusal as refusal:
             if refusal.reason not in (Reason.NOT_FOUND, Reason.CORRUPT):
                 raise
             return Examined(self._gone(instance))
-        if whole.digest() != stored.sha256:
+        if whole.digest() != stored.digest:
             return Examined(Condition.CORRUPT)
         header = _finished(reader)
         return Examined(Condition.INTACT if self._labelled(instance, pieces) else Condition.LABEL, header)
@@ -101,7 +102,7 @@ class Restore:
             detail={"instance_uid": instance.sop_instance_uid, "origin": origin},
         )
         try:
-            if copy.sha256 != stored.sha256:
+            if copy.digest != stored.digest:
                 raise Refusal(Reason.CORRUPT, "a copy with another digest")
             self._instances.repoint(instance.sop_instance_uid, copy, event)
         except Refusal as refusal:

@@ -50,6 +50,14 @@ class Rendering:
     quality: int = 90
 
 
+@dataclass(frozen=True, slots=True)
+class Part10:
+    """A Part 10 file to send: its length in bytes if that is known before it is made, and its bytes."""
+
+    length: int | None
+    content: Iterator[bytes]
+
+
 class Retrieve:
     """Finds instances and hands out their bytes, for every edge alike."""
 
@@ -139,16 +147,17 @@ class Retrieve:
         else:
             yield self._transcoded(instance, syntax_uid)
 
-    def part10_each(self, chosen: Sequence[tuple[StoredInstance, str]]) -> Iterator[Iterator[bytes]]:
-        """`part10` of each instance, the next one's bytes being read while the former's are sent: take them
-        in turn, each to its end."""
+    def part10_each(self, chosen: Sequence[tuple[StoredInstance, str]]) -> list[Part10]:
+        """`part10` of each instance, the next ones' bytes being read while the former's are sent: go through
+        their contents in turn, each to its end."""
         as_stored = (each.stored for each, syntax in chosen if syntax == each.transfer_syntax_uid)
         datasets = self._objects.stream_each(as_stored)
-        for instance, syntax in chosen:
-            if syntax == instance.transfer_syntax_uid:
-                yield itertools.chain((self._prefix(instance),), next(datasets))
-            else:
-                yield self.part10(instance, syntax)
+        return [
+            self._as_stored(instance, datasets)
+            if syntax == instance.transfer_syntax_uid
+            else Part10(None, self.part10(instance, syntax))
+            for instance, syntax in chosen
+        ]
 
     def part10_length(self, instance: StoredInstance) -> int:
         """Length in bytes of what `part10` yields for the stored transfer syntax."""
@@ -227,6 +236,15 @@ class Retrieve:
         if instance.stored.dataset_length > MAX_TRANSCODE_BYTES:
             raise Refusal(Reason.NOT_ACCEPTABLE, "too large to be decoded; ask for it as stored")
         return self._prefix(instance) + self._objects.read(instance.stored)
+
+    def _as_stored(self, instance: StoredInstance, datasets: Iterator[Iterator[bytes]]) -> Part10:
+        prefix = self._prefix(instance)
+
+        def content() -> Iterator[bytes]:
+            yield prefix
+            yield from next(datasets)  # taken out only when it is its turn
+
+        return Part10(len(prefix) + instance.stored.dataset_length, content())
 
     @staticmethod
     def _prefix(instance: StoredInstance) -> bytes:

@@ -124,7 +124,7 @@ def _paths() -> dict[str, Any]:
         f"{study}/instances": {"get": _search("instances of a study")},
         f"{series}/instances": {"get": _search("instances of a series")},
         frames: {"get": _get("Frames (WADO-RS)", [_MULTIPART, "application/octet-stream"], more=("413",))},
-        f"{frames}/rendered": {"get": _get("A frame for display", images, *_RENDERING, more=("413",))},
+        f"{frames}/rendered": {"get": _get("Frames for display", images, *_RENDERING, more=("413",))},
         f"{frames}/thumbnail": {"get": _get("A frame's thumbnail", images, *_RENDERING, more=("413",))},
         f"{instance}/bulkdata/{{path}}": {
             "get": _get("Bulk data", [_MULTIPART, "application/octet-stream"], more=("416",))

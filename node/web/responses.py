@@ -13,6 +13,8 @@ from node.web import accept, dicom_xml, multipart
 from node.web.body import primed
 from node.web.status import Problem
 
+_COUNTED_BYTES = 8 << 20  # at a time, of a long answer
+
 
 def wanted(req: falcon.Request) -> list[accept.Wanted]:
     """What the client accepts; the query parameter `accept` comes first (PS3.18 section 8.3.3.1)."""
@@ -78,10 +80,17 @@ def stream(
 
 def _counted(pieces: Iterator[bytes], kind: str) -> Iterator[bytes]:
     counter = metrics.RETRIEVED_BYTES.labels("http", kind)
+    uncounted = 0
     with metrics.RETRIEVE_SECONDS.labels("http", kind).time():
-        for piece in pieces:
-            counter.inc(len(piece))
-            yield piece
+        try:
+            for piece in pieces:
+                uncounted += len(piece)
+                if uncounted >= _COUNTED_BYTES:
+                    counter.inc(uncounted)
+                    uncounted = 0
+                yield piece
+        finally:
+            counter.inc(uncounted)
 
 
 def unsigned(text: str, name: str, most: int) -> int:

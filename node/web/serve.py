@@ -13,6 +13,7 @@ import gunicorn.app.base
 import structlog
 from prometheus_client.multiprocess import mark_process_dead
 
+from node import lasting
 from node.config import Settings
 from node.services.archive import Archive
 from node.web.app import SPARE_THREADS, create_app
@@ -61,7 +62,9 @@ def serve(settings: Settings, build_archive: Callable[[], Archive], *, with_dims
 
     def load() -> Any:
         built.append(build_archive())
-        return create_app(settings, built[-1], with_dimse=with_dimse)
+        app = create_app(settings, built[-1], with_dimse=with_dimse)
+        lasting.settle()
+        return app
 
     def close(_server: Any, _worker: Any) -> None:
         for archive in built:

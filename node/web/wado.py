@@ -6,7 +6,6 @@ connection off, so that half an answer never looks like a whole one.
 """
 
 import hashlib
-from collections.abc import Iterator
 
 import falcon
 
@@ -14,6 +13,7 @@ from node.domain.errors import Reason, Refusal
 from node.domain.model import Role, StoredInstance
 from node.services.archive import Archive
 from node.services.metadata import instance_path
+from node.services.retrieve import Part10
 from node.web import caching, multipart
 from node.web.auth import demand
 from node.web.negotiate import DICOM, InstanceForm, instances
@@ -65,7 +65,7 @@ class Instances:
     ) -> None:
         told = hashlib.sha256()
         for instance, syntax in chosen:
-            told.update(f"{instance.sop_instance_uid} {syntax} ".encode() + instance.stored.sha256)
+            told.update(f"{instance.sop_instance_uid} {syntax} ".encode() + instance.stored.digest)
         newest = max(instance.received_at for instance, _ in chosen)
         caching.last_modified(resp, newest)
         etag = told.hexdigest()[:48]
@@ -73,25 +73,16 @@ class Instances:
             req, resp, etag, caching.REVALIDATE, weak=True, modified=newest if single else None
         ):
             return
-        contents = self._archive.retrieve.part10_each(chosen)
-        parts = [self._part(instance, syntax, contents) for instance, syntax in chosen]
+        files = self._archive.retrieve.part10_each(chosen)
+        parts = [
+            _part(instance, syntax, file) for (instance, syntax), file in zip(chosen, files, strict=True)
+        ]
         send_parts(req, resp, DICOM, parts, kind="instances", ahead=_AHEAD)
-
-    def _part(
-        self, instance: StoredInstance, syntax: str, contents: Iterator[Iterator[bytes]]
-    ) -> multipart.Part:
-        as_stored = syntax == instance.transfer_syntax_uid
-        length = self._archive.retrieve.part10_length(instance) if as_stored else None
-        headers = (
-            ("Content-Type", f"{DICOM}; transfer-syntax={syntax}"),
-            ("Content-Location", instance_path(instance)),
-        )
-        return multipart.Part(headers, _next_of(contents), length)
 
     def _plain(
         self, req: falcon.Request, resp: falcon.Response, instance: StoredInstance, syntax: str
     ) -> None:
-        etag = f"{instance.stored.sha256.hex()[:32]}-{syntax}"
+        etag = f"{instance.stored.digest.hex()[:32]}-{syntax}"
         if caching.unchanged(req, resp, etag, caching.IMMUTABLE, modified=instance.received_at):
             return
         resp.content_type = f"{DICOM}; transfer-syntax={syntax}"
@@ -105,6 +96,9 @@ class Instances:
         stream(req, resp, pieces, kind="instances", ahead=_AHEAD - 1)
 
 
-def _next_of(contents: Iterator[Iterator[bytes]]) -> Iterator[bytes]:
-    """The next content, taken out only when its part is being sent."""
-    yield from next(contents)
+def _part(instance: StoredInstance, syntax: str, file: Part10) -> multipart.Part:
+    headers = (
+        ("Content-Type", f"{DICOM}; transfer-syntax={syntax}"),
+        ("Content-Location", instance_path(instance)),
+    )
+    return multipart.Part(headers, file.content, file.length)

@@ -70,7 +70,7 @@ def send_frames(
             parts = list(parts)  # whose length is then known: no chunks, which would be copies
         send_parts(req, resp, form.media_type, parts, kind="frames", ahead=2)
         return
-    etag = f"{found.stored.sha256.hex()[:32]}-{form.syntax}-{form.media_type.replace('/', '-')}"
+    etag = f"{found.stored.digest.hex()[:32]}-{form.syntax}-{form.media_type.replace('/', '-')}"
     if caching.unchanged(req, resp, etag, caching.IMMUTABLE, modified=found.received_at):
         return
     send_bytes(req, resp, form.content_type, next(pixels), "frames")
@@ -131,7 +131,7 @@ class Bulk:
             part = multipart.Part(headers, retrieve.bulk(found, offset, length), length)
             send_parts(req, resp, OCTET_STREAM, [part], kind="bulk", ahead=2)
             return
-        etag = f"{found.stored.sha256.hex()[:32]}-{offset}-{length}"
+        etag = f"{found.stored.digest.hex()[:32]}-{offset}-{length}"
         if caching.unchanged(req, resp, etag, caching.IMMUTABLE, modified=found.received_at):
             return
         start, count = caching.byte_range(req, resp, length, etag) or (0, length)

@@ -1,9 +1,9 @@
 """WADO-RS rendered images and thumbnails (PS3.18 sections 8.3.5 and 10.4.1.1.3): JPEG or PNG for people.
 
 A study or series is rendered as all of its images, each a single-frame image of the instance's first frame
-in a part of its own, made one at a time while the former ones are on their way. Instances that are no
-images, or cannot be decoded, are left out. A study's or series' thumbnail is that of the instance in the
-middle of the first series with images.
+in a part of its own, made one at a time while the former ones are on their way; a list of frames likewise,
+in its order. Instances that are no images, or cannot be decoded, are left out; listed frames are not. A
+study's or series' thumbnail is that of the instance in the middle of the first series with images.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from node.web.responses import scope_of, send_bytes, send_parts, wanted
 from node.web.status import Problem
 from node.web.wado_frames import frame_numbers
 
-MAX_INSTANCES = 1000  # of a study or series, rendered in one answer
+MAX_IMAGES = 1000  # of a study, series or frame list, rendered in one answer
 THUMBNAIL_PIXELS = 256
 MAX_PIXELS = 8192
 _FUNCTIONS = ("linear", "linear-exact", "sigmoid")
@@ -101,24 +101,27 @@ class Rendered:
         self._retrieve = archive.retrieve
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, numbers: str = "1", **address: str) -> None:
-        """One image, or those of a study or series as parts."""
+        """One image, or those of a study, series or frame list as parts."""
         actor = demand(req, Role.VIEWER)
         if "instance" in address:
             found, _ = self._retrieve.one(scope_of(**address), actor)
-            _send_one(req, resp, self._retrieve, found, numbers, thumbnail=False)
+            frames = frame_numbers(numbers, found.number_of_frames)
+            if len(frames) > 1:
+                self._send_frames(req, resp, found, frames)
+            else:
+                _send_one(req, resp, self._retrieve, found, frames[0], thumbnail=False)
             return
         rows = self._retrieve.select([scope_of(**address)], actor)
         if not rows:
             raise Refusal(Reason.NOT_FOUND, "nothing stored there")
-        if len(rows) > MAX_INSTANCES:
-            raise Refusal(Reason.TOO_LARGE, f"over {MAX_INSTANCES} instances at once; ask for fewer")
+        _check_number(len(rows))
         pictured = self._retrieve.pictured(rows)
         first = list(itertools.islice(pictured, 2))
         if not first:
             raise Refusal(Reason.NOT_ACCEPTABLE, "no image there")
         media_type, as_parts = images(wanted(req), single=False, count=len(first))
         if not as_parts:
-            _send_one(req, resp, self._retrieve, first[0], numbers, thumbnail=False)
+            _send_one(req, resp, self._retrieve, first[0], 1, thumbnail=False)
             return
         how = rendering(req, resp, media_type, thumbnail=False)
         etag = _etag(how, *rows)
@@ -129,15 +132,29 @@ class Rendered:
 
     on_head = on_get
 
+    def _send_frames(
+        self, req: falcon.Request, resp: falcon.Response, found: StoredInstance, frames: list[int]
+    ) -> None:
+        """Answer with several frames, each a part, in the order asked for. One that cannot be decoded ends
+        the answer: what was named is not left out in silence."""
+        _check_number(len(frames))
+        media_type, _ = images(wanted(req), single=False, count=len(frames))
+        how = rendering(req, resp, media_type, thumbnail=False)
+        etag = f"{_etag(how, found)}-{hashlib.sha256(repr(frames).encode()).hexdigest()[:16]}"
+        if caching.unchanged(req, resp, etag, caching.REVALIDATE, weak=True):
+            return
+        below = f"{instance_path(found)}/frames"
+        parts = (
+            _part(how, f"{below}/{number}/rendered", self._retrieve.rendered(found, number, how))
+            for number in frames
+        )
+        send_parts(req, resp, media_type, parts, kind="rendered", ahead=2)
+
     def _parts(self, instances: Iterator[StoredInstance], how: Rendering) -> Iterator[multipart.Part]:
         """A part for each image that could be made. Refusal(NOT_ACCEPTABLE) if there is none."""
         made = 0
         for instance, image in self._retrieve.all_rendered(instances, how):
-            headers = (
-                ("Content-Type", how.media_type),
-                ("Content-Location", f"{instance_path(instance)}/rendered"),
-            )
-            yield multipart.Part(headers, (image,), len(image))
+            yield _part(how, f"{instance_path(instance)}/rendered", image)
             made += 1
         if not made:
             raise Refusal(Reason.NOT_ACCEPTABLE, "not one image can be decoded")
@@ -158,7 +175,10 @@ class Thumbnail:
             if scope.instance_uid
             else self._retrieve.typical(scope, actor)
         )
-        _send_one(req, resp, self._retrieve, found, numbers, thumbnail=True)
+        frames = frame_numbers(numbers, found.number_of_frames)
+        if len(frames) != 1:
+            raise Refusal(Reason.NOT_ACCEPTABLE, "a thumbnail is of one frame")
+        _send_one(req, resp, self._retrieve, found, frames[0], thumbnail=True)
 
     on_head = on_get
 
@@ -168,20 +188,17 @@ def _send_one(
     resp: falcon.Response,
     retrieve: Retrieve,
     found: StoredInstance,
-    numbers: str,
+    frame: int,
     *,
     thumbnail: bool,
 ) -> None:
     """Answer with a frame of an instance, plain or as the only part."""
     media_type, as_part = images(wanted(req), single=True, count=1)
     how = rendering(req, resp, media_type, thumbnail=thumbnail)
-    frames = frame_numbers(numbers, found.number_of_frames)
-    if len(frames) != 1:
-        raise Refusal(Reason.NOT_ACCEPTABLE, "one frame at a time is rendered")
-    etag = f"{_etag(how, found)}-{frames[0]}{'-part' * as_part}"
+    etag = f"{_etag(how, found)}-{frame}{'-part' * as_part}"
     if caching.unchanged(req, resp, etag, caching.REVALIDATE, weak=as_part):
         return
-    image = retrieve.rendered(found, frames[0], how)
+    image = retrieve.rendered(found, frame, how)
     if as_part:
         part = multipart.Part((("Content-Type", media_type),), (image,), len(image))
         send_parts(req, resp, media_type, [part], kind="rendered", ahead=0)
@@ -189,8 +206,18 @@ def _send_one(
     send_bytes(req, resp, media_type, image, "rendered")
 
 
+def _part(how: Rendering, location: str, image: bytes) -> multipart.Part:
+    headers = (("Content-Type", how.media_type), ("Content-Location", location))
+    return multipart.Part(headers, (image,), len(image))
+
+
+def _check_number(count: int) -> None:
+    if count > MAX_IMAGES:
+        raise Refusal(Reason.TOO_LARGE, f"over {MAX_IMAGES} images at once; ask for fewer")
+
+
 def _etag(how: Rendering, *instances: StoredInstance) -> str:
     told = hashlib.sha256(repr(how).encode())
     for instance in instances:
-        told.update(instance.stored.sha256)
+        told.update(instance.stored.digest)
     return told.hexdigest()[:48]

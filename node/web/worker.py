@@ -2,10 +2,9 @@
 
 A thread is taken only when a request's head (request line and header fields) has arrived as a whole; until
 then the connection waits in the poller, for `HEAD_SECONDS` in all, however its bytes trickle in. From then
-on each wait for the peer is limited (`IDLE_SECONDS`), and so is the average rate, in both directions
-(`RATE_BYTES_PER_SECOND_MIN`, after a grace). Who is too slow gets 408 while a status can still be sent;
-otherwise the connection is broken off. When there are nearly as many connections as the process may have,
-one that waits for a request, of whoever has most of those, makes room for each newcomer.
+on waits and rate are limited (`node.web.limited_socket`). Who is too slow gets 408 while a status can still
+be sent; otherwise the connection is broken off. When there are nearly as many connections as the process may
+have, one that waits for a request, of whoever has most of those, makes room for each newcomer.
 
 Behind a proxy a connection begins with a PROXY protocol v2 header, which is demanded from the configured
 networks and from nobody else; the address in it holds for the whole connection.
@@ -18,8 +17,7 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -31,12 +29,11 @@ from node import metrics
 from node.domain import proxy
 from node.log import place_of
 from node.services.limits import most_crowding
+from node.web.body import READ_BYTES
+from node.web.limited_socket import LimitedSocket
 from node.web.status import PROBLEM, problem
 
 HEAD_SECONDS = 10.0
-IDLE_SECONDS = 30.0
-GRACE_SECONDS = 60.0
-RATE_BYTES_PER_SECOND_MIN = 32 << 10
 MAX_HEAD_BYTES = 64 << 10
 MAX_LINGERING = 500
 NO_ROOM_SECONDS = 0.05  # pause when the process may open no more files and nobody can be sent away
@@ -45,70 +42,6 @@ LINGER_SECONDS = 2.0  # for a client to take the last answer, while what it stil
 _RECEIVE_BYTES = 16 << 10
 
 log = structlog.get_logger()
-
-
-class TooSlow(TimeoutError):
-    """The peer took too long. Carries an errno that gunicorn takes for an ordinary broken connection."""
-
-    def __init__(self) -> None:
-        super().__init__(errno.EPIPE, "peer too slow")
-
-
-class LimitedSocket(socket.socket):
-    """A connection whose waits are limited in length and in sum. Only the peer's time counts: what we
-    ourselves take to make an answer, or to store what was sent, is no fault of its."""
-
-    _counts = False
-    _waited_seconds = 0.0
-    _moved = 0
-
-    @classmethod
-    def of(cls, plain: socket.socket) -> "LimitedSocket":
-        """The same connection, limited; `plain` is not used afterwards."""
-        return cls(plain.family, plain.type, plain.proto, fileno=plain.detach())
-
-    def begin(self) -> None:
-        """A request begins: its waits and its bytes count from here."""
-        self._counts = True
-        self._waited_seconds = 0.0
-        self._moved = 0
-
-    def rest(self) -> None:
-        """No request is going on: nothing counts."""
-        self._counts = False
-
-    def setblocking(self, flag: bool, /) -> None:
-        """Blocking means: for at most `IDLE_SECONDS`."""
-        super().settimeout(IDLE_SECONDS if flag else 0.0)
-
-    def recv(self, size: int, flags: int = 0, /) -> bytes:
-        """As usual; TooSlow."""
-        with self._waiting():
-            data = super().recv(size, flags)
-        self._moved += len(data)
-        return data
-
-    def sendall(self, data: Any, flags: int = 0, /) -> None:
-        """As usual, but the limit is on each advance, not on the whole; TooSlow."""
-        view = memoryview(data).cast("B")
-        while view:
-            with self._waiting():
-                sent = super().send(view, flags)
-            self._moved += sent
-            view = view[sent:]
-
-    @contextmanager
-    def _waiting(self) -> Iterator[None]:
-        allowed = GRACE_SECONDS + self._moved / RATE_BYTES_PER_SECOND_MIN
-        if self._counts and self._waited_seconds > allowed:
-            raise TooSlow
-        began = time.monotonic()
-        try:
-            yield
-        except TimeoutError:
-            raise TooSlow from None
-        finally:
-            self._waited_seconds += time.monotonic() - began
 
 
 class _NotAProxy(Exception):
@@ -179,6 +112,9 @@ class Connection(TConn):  # type: ignore[misc]
             client, self.client = self.client, self._peer
             super().init()
             self.client = client
+            # What is received beyond a read is copied at each: with gunicorn's own MiB that took longer
+            # than receiving it.
+            self.parser.unreader.max_body_chunk = READ_BYTES
         if self._gathered:
             self.parser.unreader.unread(bytes(self._gathered))
             self._gathered.clear()
@@ -251,7 +187,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def handle(self, conn: Connection) -> Any:
         """A request with its whole head; runs in a thread."""
         conn.sock.begin()
-        return super().handle(conn)
+        outcome = super().handle(conn)
+        try:
+            conn.sock.flush()
+        except OSError:
+            return False  # the connection is of no use any more
+        return outcome
 
     def handle_error(self, _req: Any, client: Any, _addr: Any, exc: Exception) -> None:
         """A request that gunicorn itself refuses: answered and logged without any of its content."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import psycopg
 
-from tests.bench.scu import Association, Prepared
+from tests.bench.scu import associate
 from tests.bench.servers import Server
 
 DAYS = 5 * 365
@@ -62,7 +62,7 @@ FROM generate_series(%(first)s::bigint, %(last)s) n JOIN studies ON study_uid = 
 _INSTANCES = """
 INSERT INTO instances (sop_instance_uid, series_pk, study_pk, sop_class_uid, transfer_syntax_uid,
     instance_number, number_of_frames, attributes, header, object_name, prefix_length, dataset_length,
-    sha256, source)
+    digest, source)
 SELECT series_uid || '.' || i, series_pk, study_pk, '1.2.840.10008.5.1.4.1.1.2', '1.2.840.10008.1.2.1',
     i, 1, %(attributes)s::jsonb, %(header)b::bytea, md5(series_uid || '.' || i), 344, 526000,
     sha256((series_uid || '.' || i)::bytea), 'GROWTH'
@@ -116,11 +116,10 @@ def send(server: Server, studies: list[Row]) -> None:
 
 
 def _sender(server: Server, studies: list[Row]) -> None:
-    prepared = Prepared(SECONDARY_CAPTURE.encode(), EXPLICIT.encode(), b"", b"", b"", b"")
-    association = Association(server.port, server.title, prepared)
+    association = associate(server.port, server.title, SECONDARY_CAPTURE, EXPLICIT)
     for number, row in enumerate(studies):
         uid = f"{row[3]}.1.1"
-        if association.store(number % 65535 + 1, uid.encode(), instance(row, uid)) != 0:
+        if association.store(number % 65535 + 1, uid, instance(row, uid)) != 0:
             raise SystemExit(1)
     association.release()
 

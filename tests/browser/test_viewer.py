@@ -19,7 +19,7 @@ SYNTAX_STUDY = corpus.Study(corpus.Person("PHANTOM^SYNTAX", "PHANTOM-SYNTAX"), d
 
 def brain() -> list[FileDataset]:
     """A stretch of the real brain MR, in the viewer's order: the highest slice first."""
-    return list(itertools.islice(corpus.mricron_mr(), 120, 160))[::-1]
+    return list(itertools.islice(corpus.mricron_mr(), 96, 136))[::-1]
 
 
 def in_every_syntax() -> list[FileDataset]:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from bundle import archive
 from chaos.lab.lab import Lab
+from cluster.bundle import archive
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 

@@ -65,9 +65,7 @@ def haproxy(tmp_path: Path, pki: Pki) -> Iterator[HaproxyServer]:
 def front(
     etcd_servers: EtcdServers, haproxy: HaproxyServer, pki: Pki, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Front]:
-    """etcd, HAProxy and the agent, running; no node yet. Fewer connections and less patience than on a host:
-    a test may open fewer files, and waits."""
-    monkeypatch.setattr(haproxy_text, "CONNECTIONS", 500)
+    """etcd, HAProxy and the agent, running; no node yet. Less patience than on a host: tests wait for it."""
     monkeypatch.setattr(haproxy_text, "INSPECT_SECONDS", 1)
     with running_front(etcd_servers, haproxy, pki) as running:
         yield running

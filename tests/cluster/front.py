@@ -24,7 +24,10 @@ def loopback_mapping(etcd_port: int = 2379) -> dict[str, Any]:
     names = ("dicom", "dicom_tls", "https", "http", "node_dicom", "node_http", "haproxy_internal")
     ports = {name: server_port() for name in (*names, "haproxy_alive", "agent", "register")}
     mapping = three_hosts(
-        interface="lo", virtual_ip="127.0.0.100/8", ports={**ports, "etcd_client": etcd_port}
+        interface="lo",
+        virtual_ip="127.0.0.100/8",
+        connections=500,  # a test may open fewer files
+        ports={**ports, "etcd_client": etcd_port},
     )
     for number, host in enumerate(mapping["hosts"].values(), 1):
         host["address"] = f"127.0.0.{number}"

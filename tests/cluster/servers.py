@@ -24,7 +24,7 @@ _ports = itertools.count(20000 + os.getpid() % 8000)
 
 
 def server_port() -> int:
-    """A free port below those that the kernel gives to clients, so that a server finds it again after a stop."""
+    """A free port below those that clients get, so that a server that was stopped finds its own again."""
     for port in _ports:
         with contextlib.suppress(OSError), socket.socket() as listener:
             listener.bind(("127.0.0.1", port))
@@ -46,6 +46,10 @@ class Pki:
         make_certificate(folder, "site", *loopback)
         make_certificate(folder, "modality", ca="clients")
         make_certificate(folder, "intruder", ca="stranger")
+
+    def for_addresses(self, *addresses: str) -> None:
+        """A further certificate of the cluster's, `three`, for other addresses."""
+        make_certificate(self.folder, "three", *addresses)
 
     def path(self, name: str) -> str:
         return str(self.folder / name)

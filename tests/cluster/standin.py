@@ -10,11 +10,11 @@ import threading
 from dataclasses import dataclass, field
 
 from cluster.registry import Node
+from node.domain import proxy
 from tests.cluster.servers import server_port
 
 # The fixed part of an A-ASSOCIATE-RQ and an empty rest: type 01H, length 68, version 1, two AE titles
 REQUEST = b"\x01\x00" + (68).to_bytes(4, "big") + b"\x00\x01\x00\x00" + b"STELE".ljust(16) * 2 + bytes(32)
-_SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 
 
 @dataclass
@@ -22,19 +22,21 @@ class Connection:
     """A connection that reached the DICOM port: who from, as the PROXY header says, and what came."""
 
     source: str = ""
+    certificate: str | None = None
     data: bytearray = field(default_factory=bytearray)
 
 
 class StandIn:
     """A node's two ports. `ready`, `live` and `respond` (the web port answers) may be changed."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, ports: tuple[int, int] | None = None) -> None:
         self.name = name
         self.ready = self.live = True
         self.respond = True
         self.connections: list[Connection] = []
         self.requests: list[tuple[str, bytes]] = []  # source and head, but for health checks
-        self.dicom_port, self.http_port = server_port(), server_port()
+        self.dicom_port, self.http_port = ports or (server_port(), server_port())
+        self._associations = 0
         self._listeners: list[socket.socket] = []
         self._open: set[socket.socket] = set()
         self.start()
@@ -83,19 +85,21 @@ class StandIn:
     def _dicom(self, connected: socket.socket) -> None:
         connection = Connection()
         self.connections.append(connection)
-        connection.source, rest = _proxied(connected)
+        connection.source, connection.certificate, rest = _proxied(connected)
         greeted = False
         while data := rest or connected.recv(65536):
             rest = b""
             connection.data += data
             if not greeted and len(connection.data) >= len(REQUEST):
                 greeted = True
+                self._associations += 1
                 connected.sendall(self.name.encode() + b"\n" + bytes(connection.data[len(REQUEST) :]))
             elif greeted:
                 connected.sendall(data)
+        self._associations -= greeted
 
     def _web(self, connected: socket.socket) -> None:
-        source, data = _proxied(connected)
+        source, _, data = _proxied(connected)
         while True:
             while b"\r\n\r\n" not in data:
                 more = connected.recv(65536)
@@ -111,23 +115,25 @@ class StandIn:
             self.requests.append((source, head))
             if not self.respond:
                 return
-            connected.sendall(_answer("200 OK", self.name))
+            metrics = f'stele_associations{{state="open"}} {self._associations}\n'
+            connected.sendall(_answer("200 OK", metrics if path == "/metrics" else self.name))
 
 
 def _answer(status: str, body: str) -> bytes:
     return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
 
 
-def _proxied(connected: socket.socket) -> tuple[str, bytes]:
-    """The source in a PROXY v2 header ("" for none, "LOCAL" for the proxy itself), and what followed it."""
+def _proxied(connected: socket.socket) -> tuple[str, str | None, bytes]:
+    """What a PROXY v2 header says: the source ("" for none, "LOCAL" for the proxy itself) and the client's
+    certificate; and what followed it."""
     data = connected.recv(65536)
-    if not data.startswith(_SIGNATURE):
-        return "", data
+    if not data.startswith(proxy.SIGNATURE):
+        return "", None, data
     while len(data) < 16 or len(data) < 16 + int.from_bytes(data[14:16], "big"):
         data += connected.recv(65536)
     end = 16 + int.from_bytes(data[14:16], "big")
     source = "LOCAL" if data[12] == 0x20 else socket.inet_ntoa(data[16:20])
-    return source, data[end:]
+    return source, proxy.certificate(data[:16], data[16:end]), data[end:]
 
 
 class Client:

@@ -1,5 +1,6 @@
 """What reaches a node through HAProxy, and what does not."""
 
+import hashlib
 import http.client
 import os
 import signal
@@ -72,7 +73,6 @@ def balanced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Balanced]:
     """HAProxy with two stand-ins behind it, both serving."""
-    monkeypatch.setattr(haproxy_text, "CONNECTIONS", 500)
     monkeypatch.setattr(haproxy_text, "INSPECT_SECONDS", 1)
     whole = Balanced(haproxy, pki, [standins("n1"), standins("n2")])
     whole.start()
@@ -140,7 +140,7 @@ def test_half_open_connections_keep_nobody_out(balanced: Balanced) -> None:
 
 
 def test_one_address_cannot_take_all_connections(balanced: Balanced) -> None:
-    half = haproxy_text.CONNECTIONS // 2
+    half = balanced.topology.connections // 2
     many = [Client(balanced.ports.dicom) for _ in range(half + 50)]
     served = [client for client in many if client.line()]
     assert len(served) < half + 10
@@ -182,6 +182,18 @@ def test_dicom_tls_ends_here_and_needs_a_certificate_of_the_site(balanced: Balan
     old.set_ciphers("DEFAULT@SECLEVEL=0")
     assert secured(balanced, old) == ""
     assert balanced.came == []
+
+
+def test_a_node_is_told_whose_certificate_it_was(balanced: Balanced) -> None:
+    """HAProxy 2.9 and newer; an older one tells nothing, so that AEs bound to a certificate are refused."""
+    version = subprocess.run(["haproxy", "-v"], check=True, capture_output=True, text=True).stdout.split()[2]
+    tells = tuple(int(part) for part in version.split(".")[:2]) >= (2, 9)
+    pem = Path(balanced.pki.path("modality.crt")).read_text()
+    own = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
+    assert secured(balanced, tls(balanced.pki, "modality"))
+    assert who_answers(balanced.ports.dicom)
+    told = [found.certificate for each in balanced.standins for found in each.connections]
+    assert sorted(told, key=str) == sorted([None, own if tells else None], key=str)
 
 
 def test_the_first_look_holds_behind_tls_too(balanced: Balanced) -> None:
@@ -311,7 +323,7 @@ def test_hosts_see_statistics_metrics_and_who_this_is(balanced: Balanced) -> Non
     metrics = inside(balanced, "/metrics").text
     assert 'haproxy_server_status{proxy="dicom",server="n1",state="UP"} 1' in metrics
     assert "n1" in inside(balanced, "/stats").text
-    assert inside(balanced, "/node/n1/metrics").text == "n1"
+    assert inside(balanced, "/node/n1/metrics").text == 'stele_associations{state="open"} 0\n'
     assert balanced.standins[0].requests[0][1].startswith(b"GET /metrics ")
     assert inside(balanced, "/node/n3/metrics").status_code in (403, 404, 503)
     assert inside(balanced, "/studies").status_code == 404

@@ -308,7 +308,7 @@ def fill(dsn: str, count: int, header_bytes: int) -> None:
         f"""
         INSERT INTO instances (sop_instance_uid, series_pk, study_pk, sop_class_uid, transfer_syntax_uid,
             instance_number, number_of_frames, attributes, header, object_name, prefix_length,
-            dataset_length, sha256, source)
+            dataset_length, digest, source)
         SELECT '2.25.7.' || n, series_pk, study_pk, '1.2', '1.2', n, 1, '{{}}',
             repeat('h', {header_bytes})::bytea, 'object' || n, 1, 1, 'x', 'A'
         FROM series, generate_series(1, {count}) AS n

@@ -330,9 +330,11 @@ def test_refused_requests_are_audited(archive: tuple[Settings, Archive], port: i
 # --- Proxies and TLS ---
 
 
-def proxied(source: str, command: int = 0x21) -> bytes:
-    """A PROXY header."""
+def proxied(source: str, command: int = 0x21, fingerprint: str | None = None) -> bytes:
+    """A PROXY header; with a fingerprint, that of the certificate which the proxy has checked."""
     addresses = socket.inet_aton(source) + bytes(8)
+    if fingerprint is not None:
+        addresses += struct.pack(">BH", proxy.CERTIFICATE_TLV, len(fingerprint)) + fingerprint.encode()
     return proxy.SIGNATURE + bytes((command, 0x11)) + struct.pack(">H", len(addresses)) + addresses
 
 
@@ -348,6 +350,17 @@ def test_a_proxy_tells_who_calls(archive: tuple[Settings, Archive]) -> None:
         without = Peer.connect(settings.dicom.port)
         without.send(request(ECHO, calling="INSIDE"))
         assert without.read_pdu() == (0, b"")
+
+
+def test_a_proxy_tells_whose_certificate_it_saw(archive: tuple[Settings, Archive]) -> None:
+    put(archive[1], ApplicationEntity("BOUND", certificate="ab" * 32))
+    settings = variant(archive, proxies=("127.0.0.0/8",))
+    with listening(settings, archive[1]):
+        for fingerprint, accepted in (("AB" * 32, True), ("cd" * 32, False), ("", False), (None, False)):
+            peer = Peer.connect(settings.dicom.port)
+            peer.send(proxied("192.0.2.9", fingerprint=fingerprint) + request(ECHO, calling="BOUND"))
+            kind, body = peer.read_pdu()
+            assert (kind == pdu.ASSOCIATE_AC) is accepted, (fingerprint, body)
 
 
 def test_a_header_from_who_is_no_proxy_is_not_believed(archive: tuple[Settings, Archive]) -> None:

@@ -5,6 +5,7 @@ import email
 import email.message
 import gzip
 import re
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -184,6 +185,37 @@ def test_rendered_images_and_thumbnails(
         assert answer.content.startswith(magic)
     assert get(archive, f"{path(image)}/rendered", "image/tiff").status_code == 406
     assert get(archive, f"{path(image)}/rendered?window=1").status_code == 400
+
+
+def test_listed_frames_are_rendered_in_the_order_of_the_list(
+    archive: Archive, client: DICOMwebClient
+) -> None:
+    (cine,) = corpus.ct_series(1, size=32, study=corpus.Study(seed=24))
+    cine.NumberOfFrames = 3
+    cine.PixelData = b"".join(struct.pack("<1024H", *([value] * 1024)) for value in (900, 1000, 1100))
+    client.store_instances([cine])
+    below = f"{path(cine)}/frames"
+    alone = {
+        number: get(archive, f"{below}/{number}/rendered?window=0,400", "image/png").content
+        for number in (1, 2, 3)
+    }
+    assert len(set(alone.values())) == 3
+    asked = 'multipart/related; type="image/png"'
+    answer = get(archive, f"{below}/3,1,3/rendered?window=0,400", asked)
+    assert answer.status_code == 200
+    parts = list(parts_of(answer))
+    assert [headers["content-location"] for headers, _ in parts] == [
+        f"{below}/{number}/rendered" for number in (3, 1, 3)
+    ]
+    assert {headers["content-type"] for headers, _ in parts} == {"image/png"}
+    assert [png for _, png in parts] == [alone[3], alone[1], alone[3]]
+    known = {"If-None-Match": answer.headers["ETag"]}
+    assert get(archive, f"{below}/3,1,3/rendered?window=0,400", asked, **known).status_code == 304
+    assert get(archive, f"{below}/1,3/rendered?window=0,400", asked, **known).status_code == 200
+    assert len(list(parts_of(get(archive, f"{below}/1,2/rendered")))) == 2
+    assert get(archive, f"{below}/1,2/rendered", "image/png").status_code == 406
+    assert get(archive, f"{below}/1,4/rendered", asked).status_code == 404
+    assert get(archive, f"{below}/1,2/thumbnail").status_code == 406
 
 
 def test_a_series_is_rendered_in_order_without_what_is_no_image(

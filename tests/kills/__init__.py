@@ -1,8 +1,6 @@
-"""Kills under load, judged from the clients' own log.
+"""Kills of one embedded archive under load; who sends, records and judges is in `chaos`.
 
-`corpus` what is sent · `log` who did what when, and what came of it · `clients` DCMTK, pynetdicom and STOW-RS
-with retries, racing pairs, readers · `faults` whom to kill · `lossy` a power cut that forgets what was not
-synced · `readback` everything that the archive says afterwards · `judge` the invariants, on plain values ·
-`inside/` what runs within the archive's processes: the book of what was synced, and the mutations that the
-judge has to catch · `scenario` one seeded run of it all.
+`faults` whom to kill · `lossy` a power cut that forgets what was not synced · `inspection` what can be asked
+of an archive on this machine only · `inside/` what runs within the archive's processes: the book of what was
+synced, and the mutations that the checks have to catch · `scenario` one seeded run of it all.
 """

@@ -6,19 +6,22 @@ fast the machine is; which one of several processes dies, and who sends what, fo
 
 import os
 import random
-import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from chaos.checks import judge
+from chaos.corpus import Corpus
+from chaos.history import STORES, History, Result
+from chaos.model import Seen, Violation
+from chaos.readback.web import wado_each
+from chaos.readback.whole import read_everything
+from chaos.recovery import longest_gap
+from chaos.target import Dicom, Web, WebSession
+from chaos.traffic.traffic import Load, Targets, Traffic
 from tests.archive import Archive, start_archive
-from tests.kills import faults, readback
-from tests.kills.clients import Target, Traffic
-from tests.kills.corpus import Corpus, Instance
-from tests.kills.judge import Row, Seen, Violation, judge
-from tests.kills.log import STORES, History, Result, longest_gap_seconds
+from tests.kills import faults, inspection
 from tests.kills.lossy import forget_what_was_not_synced
 from tests.support import free_port, wait_until
 
@@ -29,6 +32,7 @@ VICTIM_SECONDS = 30.0
 HEAL_SECONDS = 90.0
 STEADY_SECONDS = 3.0  # beyond the second for which /health/ready keeps an answer
 FLIPPED = 12
+READS_PER_SECOND = 20.0
 
 
 @dataclass
@@ -51,13 +55,14 @@ class Run:
         ends = {result: sum(each.result is result for each in stores) for result in Result}
         told = ", ".join(f"{count} {result.value}" for result, count in ends.items())
         times = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.seconds.items())
-        gap = longest_gap_seconds(self.history.operations)
+        gap = longest_gap(self.history.operations)
+        gap_seconds = gap.seconds if gap else 0.0
         reads = len(self.history.operations) - len(stores)
-        lines = [f"{len(stores)} stores ({told}), {reads} reads, longest gap {gap:.1f} s; {times}"]
+        lines = [f"{len(stores)} stores ({told}), {reads} reads, longest gap {gap_seconds:.1f} s; {times}"]
         lines += [f"killed: {', '.join(self.killed)}; forgotten by the power cut: {self.forgotten}"]
         ways = Counter((each.client, each.kind, each.status) for each in self.history.operations)
         lines += [f"{count} × {' '.join(way)}" for way, count in sorted(ways.items())]
-        lines += [f"{each.invariant}: {each.what}" for each in self.violations[:20]]
+        lines += [str(each) for each in self.violations[:20]]
         return "\n".join(lines)
 
 
@@ -97,15 +102,20 @@ class _Scenario:
             "STELE_LOG_LEVEL": "debug",  # silent even then
         }
         self._ports = free_port(), free_port()
-        self._run = Run([], History())
+        self._dicom = Dicom("127.0.0.1", self._ports[0])
+        self._web = Web(f"http://127.0.0.1:{self._ports[1]}")
+        self._pages: list[str] = []
 
     def run(self) -> Run:
         began = time.monotonic()
         self._folder.mkdir()
+        self._run = Run([], History(self._folder / "operations.jsonl"))
         archive = self._archive = self._start()
         try:
             self._lap("start", began)
-            traffic = Traffic(Target(archive.dicom_port, archive.base_url), self._run.history)
+            targets = Targets([self._dicom], [self._web], [self._web], [self._dicom], [self._web])
+            load = Load(read_rate=READS_PER_SECOND)
+            traffic = Traffic(targets, self._run.history, self._pages.append, load)
             began = time.monotonic()
             self._send(traffic)
             archive = self._archive  # another one since the power cut
@@ -114,13 +124,11 @@ class _Scenario:
             wait_until(_Steady(archive), HEAL_SECONDS, "the archive heals")
             self._lap("heal", began)
             began = time.monotonic()
-            seen = self._read_back(archive, traffic.pages)
+            seen = self._read_back(archive)
             self._lap("read back", began)
         finally:
             self._archive.stop()
-            lines = [f"{each.line()}\n" for each in self._run.history.operations]
-            (self._folder / "operations.jsonl").write_text("".join(lines))
-        rows = [_row(each) for each in self._everything()]
+        rows = [each.row for each in self._corpus.everything]
         self._run.violations = judge(self._run.history.operations, rows, seen)
         return self._run
 
@@ -130,9 +138,6 @@ class _Scenario:
     def _lap(self, name: str, began: float) -> None:
         self._run.seconds[name] = time.monotonic() - began
 
-    def _everything(self) -> list[Instance]:
-        return [*self._corpus.instances, *self._corpus.originals]
-
     # --- Traffic and faults ----------------------------------------------------------------------
 
     def _send(self, traffic: Traffic) -> None:
@@ -140,32 +145,25 @@ class _Scenario:
         plan = [*faults.FAULTS, *self._generator.choices(faults.FAULTS, k=MORE_KILLS)]
         moments = [(self._generator.uniform(0.02, 0.95), fault) for fault in plan]
         cut_at = self._generator.uniform(0.5, 0.95)
-        ended = threading.Event()
-        reader = threading.Thread(target=traffic.read_latest, args=(ended, self._seed), name="reader")
-        clients = traffic.start(self._corpus, self._seed)
-        reader.start()
+        traffic.start(self._corpus, self._seed)
         deadline = time.monotonic() + TRAFFIC_SECONDS
         try:
             for moment, fault in sorted([*moments, (cut_at, None)], key=lambda each: each[0]):
-                self._await(moment, clients, deadline)
+                self._await(moment, traffic, deadline)
                 if fault is None:
                     self._cut_the_power()
                 else:
                     self._kill(fault)
-            for client in clients:
-                client.join(max(0.0, deadline - time.monotonic()))
-            assert not any(client.is_alive() for client in clients), f"clients do not finish\n{self._run}"
+            finished = traffic.wait(max(0.0, deadline - time.monotonic()))
+            assert finished, f"clients do not finish\n{self._run}"
             assert not traffic.faults, traffic.faults
         finally:
-            traffic.stop.set()
-            ended.set()
-            for thread in (*clients, reader):
-                thread.join()
+            traffic.stop()
 
-    def _await(self, moment: float, clients: list[threading.Thread], deadline: float) -> None:
+    def _await(self, moment: float, traffic: Traffic, deadline: float) -> None:
         """Until so much has been acknowledged, and a little longer."""
         wanted = moment * len(self._corpus)
-        while self._run.history.acknowledged < wanted and any(each.is_alive() for each in clients):
+        while self._run.history.acknowledged < wanted and traffic.sending:
             assert time.monotonic() < deadline, f"no progress any more\n{self._run}"
             time.sleep(0.005)
         time.sleep(self._generator.uniform(0, 0.05))
@@ -187,27 +185,16 @@ class _Scenario:
 
     # --- Afterwards ------------------------------------------------------------------------------
 
-    def _read_back(self, archive: Archive, pages: list[str]) -> Seen:
-        everything = self._everything()
-        seen = Seen()
-        with ThreadPoolExecutor(3) as pool:
-            qido = pool.submit(readback.qido, archive)
-            c_find = pool.submit(readback.c_find, archive)
-            wado = pool.submit(readback.wado, archive, everything)
-            c_get = readback.c_get(archive, self._folder / "get", everything)
-            seen.listings = {"QIDO-RS": qido.result(), "C-FIND": c_find.result()}
-            seen.retrieved = {"WADO-RS": wado.result(), "C-GET": c_get}
-        files = readback.files_by_uid(archive)
+    def _read_back(self, archive: Archive) -> Seen:
+        everything = self._corpus.everything
+        seen = read_everything([self._dicom], [self._web], everything, self._pages.append)
+        files = inspection.files_by_uid(archive)
         victims = [each for each in everything if each.uid in files]
         victims = self._generator.sample(victims, min(FLIPPED, len(victims)))
         for each in victims:
-            readback.flip_a_bit(files[each.uid])
+            inspection.flip_a_bit(files[each.uid])
         seen.flipped = {each.uid for each in victims}
-        seen.from_flipped = {"WADO-RS": readback.wado_each(archive, victims)}
-        seen.findings, seen.orphans = readback.check(archive)
-        seen.leaks = readback.leaks(archive, pages)
+        seen.from_flipped = {"WADO-RS": wado_each(WebSession(self._web, self._pages.append), victims)}
+        seen.findings, seen.orphans = inspection.check(archive)
+        seen.leaks = inspection.leaks(archive, self._pages)
         return seen
-
-
-def _row(instance: Instance) -> Row:
-    return Row(instance.patient_id, instance.study, instance.series, instance.uid)

@@ -138,13 +138,14 @@ def test_each_name_survives_its_character_set() -> None:
 
 def test_the_brain_is_a_valid_series_the_right_way_up(tmp_path: Path) -> None:
     slices = corpus.available(corpus.mricron_mr)
-    assert len(slices) == 316
-    middle = slices[150]
+    assert len(slices) == 272
+    assert min((ds.pixel_array > 30).mean() for ds in slices) > 0.05, "each shows something"
+    middle = slices[126]
     assert complaints(corpus.write([middle], tmp_path)[0]) == []
     image = middle.pixel_array
     assert image.shape == (370, 301)
     assert image.std() > 30
-    assert [float(slices[k].ImagePositionPatient[2]) for k in (0, 1, 315)] == [-69.5, -69.0, 88.0]
+    assert [float(slices[k].ImagePositionPatient[2]) for k in (0, 1, 271)] == [-57.5, -57.0, 78.0]
     assert middle.ImagePositionPatient[:2] == [-75.0, -77.5], "the right front corner"
     assert middle.ImageOrientationPatient == [1, 0, 0, 0, 1, 0]
     # The skull is widest at the back: the eyes' end of the head, at the top of the image, is narrower.

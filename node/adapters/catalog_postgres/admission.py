@@ -46,7 +46,7 @@ _ADMIT = """
 SELECT * FROM admit_instance_1(
     %(lock)s, %(patient_key)s, %(study_uid)s, %(series_uid)s, %(sop_instance_uid)s, %(sop_class_uid)s,
     %(transfer_syntax_uid)s, %(instance_number)s, %(number_of_frames)s, %(instance)s, %(header)b,
-    %(object_name)s, %(prefix_length)s, %(dataset_length)s, %(sha256)b, %(source)s, %(action)s,
+    %(object_name)s, %(prefix_length)s, %(dataset_length)s, %(digest)b, %(source)s, %(action)s,
     %(outcome)s, %(actor)s, %(address)s, %(protocol)s, %(study_uids)s, %(detail)s
 )
 """

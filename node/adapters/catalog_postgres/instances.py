@@ -101,12 +101,12 @@ class PostgresInstances:
         """Let the row refer to another copy of the same bytes; the former object becomes surplus."""
         with self._pool.transaction() as connection:
             row = connection.execute(
-                "SELECT sha256, object_name FROM instances WHERE sop_instance_uid = %s FOR UPDATE",
+                "SELECT digest, object_name FROM instances WHERE sop_instance_uid = %s FOR UPDATE",
                 (sop_instance_uid,),
             ).fetchone()
             if row is None:
                 raise Refusal(Reason.NOT_FOUND, "no such instance")
-            if bytes(row[0]) != stored.sha256:
+            if bytes(row[0]) != stored.digest:
                 raise Refusal(Reason.CONFLICT, "another digest than the row's")
             connection.execute(
                 "UPDATE instances SET object_name = %s, prefix_length = %s, dataset_length = %s"

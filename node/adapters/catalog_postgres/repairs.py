@@ -26,7 +26,7 @@ from node.domain.model import AuditEvent, InstanceRecord, Level, StoredObject
 BATCH_ROWS = 200
 
 _MISPLACED = """
-SELECT object_name, prefix_length, dataset_length, sha256, header, instance_pk
+SELECT object_name, prefix_length, dataset_length, digest, header, instance_pk
 FROM instances LEFT JOIN series USING (series_pk)
 WHERE series.study_pk IS DISTINCT FROM instances.study_pk AND instance_pk > %s
 ORDER BY instance_pk LIMIT %s

@@ -24,7 +24,7 @@ _BEGINNING = _MOST_CHARACTERS - 64
 INSTANCE_COLUMNS = """
     instances.sop_class_uid, instances.sop_instance_uid, instances.transfer_syntax_uid,
     studies.study_uid, series.series_uid, instances.object_name, instances.prefix_length,
-    instances.dataset_length, instances.sha256, instances.received_at, instances.number_of_frames
+    instances.dataset_length, instances.digest, instances.received_at, instances.number_of_frames
 """
 
 
@@ -36,7 +36,7 @@ def stored_instance(row: tuple[Any, ...]) -> StoredInstance:
         transfer_syntax_uid=row[2],
         study_uid=row[3],
         series_uid=row[4],
-        stored=StoredObject(name=row[5], prefix_length=row[6], dataset_length=row[7], sha256=bytes(row[8])),
+        stored=StoredObject(name=row[5], prefix_length=row[6], dataset_length=row[7], digest=bytes(row[8])),
         received_at=row[9],
         number_of_frames=row[10],
     )
@@ -100,7 +100,7 @@ def instance_columns(record: InstanceRecord) -> dict[str, Any]:
         "object_name": stored.name,
         "prefix_length": stored.prefix_length,
         "dataset_length": stored.dataset_length,
-        "sha256": stored.sha256,
+        "digest": stored.digest,
         "source": record.source.name.replace(_NUL, ""),
     }
 

@@ -79,7 +79,7 @@ def _skip_the_digest_check() -> None:
 
     Objects._checked  # noqa: B018 - it has to be there
 
-    def unchecked(self: Any, stored: Any, offset: int, length: int, _sha256: bytes) -> bytes:
+    def unchecked(self: Any, stored: Any, offset: int, length: int, _digest: bytes) -> bytes:
         data: bytes = self._blobs.read(stored.name, stored.prefix_length + offset, length)
         return data
 

@@ -57,7 +57,16 @@ def frames(draw: st.DrawFn) -> tuple[Array, Geometry]:
 @settings(max_examples=40, deadline=None)
 def test_a_lossless_syntax_gives_back_every_value(uid: str, frame: tuple[Array, Geometry]) -> None:
     array, geometry = frame
-    coded = codestreams.encode(uid, Frame(array, geometry, geometry.photometric))
+    coloured = Frame(array, geometry, geometry.photometric)
+    try:
+        coded = codestreams.encode(uid, coloured)
+    except Refusal as refusal:  # OpenJPEG has no room for noise in colours of one bit
+        assert refusal.reason is Reason.NOT_ACCEPTABLE
+        assert uid in (ts.JPEG_2000, ts.JPEG_2000_LOSSLESS) and (geometry.samples, coloured.precision) == (
+            3,
+            1,
+        )
+        return
     assert np.array_equal(codestreams.decode(uid, coded, geometry), array)
 
 

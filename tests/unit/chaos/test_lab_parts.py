@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bundle import apt
 from chaos.lab import records, rootfs
 from chaos.lab.records import Record
 from chaos.lab.shell import LabError, run, wait_for
+from cluster.bundle import apt
 
 
 def test_a_changed_recipe_makes_another_root_file_system(

@@ -127,6 +127,24 @@ class TestProxy:
         with pytest.raises(proxy.NotProxy):
             proxy.source(proxy.SIGNATURE + b"\x21\x11\0\x04", bytes(4))
 
+    @pytest.mark.parametrize(
+        ("more", "told"),
+        [
+            (b"\xe1\0\x40" + b"AB" * 32, "ab" * 32),
+            (b"\x20\0\x02xy\xe1\0\x40" + b"0f" * 32 + b"\x04\0\0", "0f" * 32),
+            (b"", None),
+            (b"\xe1\0\0", None),
+            (b"\xe1\0\x40" + b"zz" * 32, None),
+            (b"\xe1\0\x40" + b"0f" * 31, None),
+            (b"\xe2\0\x40" + b"0f" * 32, None),
+            (b"\x20\xff\xffxy\xe1\0\x40" + b"0f" * 32, None),
+        ],
+    )
+    def test_the_certificate_that_the_proxy_saw(self, more: bytes, told: str | None) -> None:
+        assert proxy.certificate(self.HEADER, self.BODY + more) == told
+        ipv6 = proxy.SIGNATURE + b"\x21\x21\0\x24"
+        assert proxy.certificate(ipv6, bytes(36) + more) == told
+
     @given(st.binary(min_size=16, max_size=16), st.binary(max_size=64))
     def test_any_bytes_are_a_header_or_not(self, header: bytes, body: bytes) -> None:
         for head in (header, proxy.SIGNATURE + header[12:]):
@@ -134,3 +152,4 @@ class TestProxy:
                 proxy.source(head, body)
             except proxy.NotProxy:
                 pass
+            proxy.certificate(head, body)

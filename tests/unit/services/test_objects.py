@@ -3,6 +3,7 @@
 import hashlib
 
 import pytest
+from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -34,7 +35,7 @@ def test_what_was_written_is_read_with_its_digest(length: int) -> None:
     objects = Objects(blobs, 64 << 20, 1 << 20)
     data = pattern(length)
     stored = store(objects, data, chunk=1_000_003)
-    assert stored.sha256 == hashlib.sha256(data).digest()
+    assert stored.digest == blake3(data).digest()
     assert (stored.dataset_length, stored.prefix_length) == (length, len(PREFIX))
     assert objects.read(stored) == data
     assert blobs.read(stored.name, 0, len(PREFIX)) == PREFIX
@@ -117,7 +118,7 @@ def test_digests_that_tell_of_other_bytes_are_refused() -> None:
     objects = Objects(MemoryBlobs(), 64 << 20, 1 << 20)
     one = store(objects, pattern(PIECE_BYTES + 1))
     two = store(objects, pattern(PIECE_BYTES + 2))
-    mixed = StoredObject(two.name, one.prefix_length, one.dataset_length, one.sha256)
+    mixed = StoredObject(two.name, one.prefix_length, one.dataset_length, one.digest)
     with pytest.raises(Refusal) as caught:
         objects.read(mixed)
     assert caught.value.reason is Reason.CORRUPT

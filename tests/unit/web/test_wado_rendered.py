@@ -26,6 +26,7 @@ PERSON = Actor("person", "192.0.2.1", "http", Role.VIEWER)
 LIMITS = Limits(max_header_bytes=1 << 20, max_depth=8, max_elements=1000, max_object_bytes=1 << 24)
 
 
+FRAMES = 8  # as the catalog has it: what is rendered is counted, not looked at
 PICTURE_BYTES = 64 << 10  # large enough to be sent by itself
 
 
@@ -50,6 +51,7 @@ class Catalog:
                 "1.2.3",
                 stored,
                 datetime.now(UTC),
+                FRAMES,
             )
             for number in range(count)
         ]
@@ -93,14 +95,19 @@ class Server:
         )
         app: Any = falcon.App(middleware=[self])
         Errors(lambda *_: None).install(app)
-        app.add_route("/{study}", wado_rendered.Rendered(cast(Archive, SimpleNamespace(retrieve=retrieve))))
+        rendered = wado_rendered.Rendered(cast(Archive, SimpleNamespace(retrieve=retrieve)))
+        app.add_route("/{study}", rendered)
+        app.add_route("/{study}/{series}/{instance}/{numbers}", rendered)
         self.app = app
 
     def process_request(self, req: falcon.Request, _resp: falcon.Response) -> None:
         req.context.actor = PERSON
 
-    def get(self, accept: str = "*/*") -> falcon.testing.Result:
-        return falcon.testing.simulate_get(self.app, "/1.2", headers={"Accept": accept})
+    def get(self, accept: str = "*/*", path: str = "/1.2") -> falcon.testing.Result:
+        return falcon.testing.simulate_get(self.app, path, headers={"Accept": accept})
+
+    def frames(self, numbers: str, accept: str = "*/*") -> falcon.testing.Result:
+        return self.get(accept, f"/1.2/1.2.3/1.2.3.0/{numbers}")
 
     def pictures(self) -> list[bytes]:
         answer = self.get()
@@ -109,7 +116,7 @@ class Server:
 
 
 def test_too_many_are_refused_before_the_first_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wado_rendered, "MAX_INSTANCES", 3)
+    monkeypatch.setattr(wado_rendered, "MAX_IMAGES", 3)
     server = Server(4)
     assert server.get().status_code == 413
     assert server.decoder.turns == 0
@@ -151,3 +158,24 @@ def test_other_failures_break_the_answer_off(reason: Reason) -> None:
     server = Server(3)
     server.decoder.declined = {1: reason}
     assert server.get().status_code in (500, 503)
+
+
+def test_too_many_frames_are_refused_before_the_first_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wado_rendered, "MAX_IMAGES", 3)
+    server = Server(1)
+    assert server.frames("1,2,3,4").status_code == 413
+    assert server.frames("1,9").status_code == 404
+    assert server.frames("1,2", "image/png").status_code == 406
+    assert server.decoder.turns == 0
+    assert server.frames("1,2,3").status_code == 200
+
+
+def test_a_frame_that_was_named_is_not_left_out() -> None:
+    server = Server(1)
+    server.decoder.declined = {1: Reason.NOT_ACCEPTABLE}
+    assert server.frames("1,2").status_code == 406
+    server.decoder.declined = {4: Reason.NOT_ACCEPTABLE}
+    environ = falcon.testing.create_environ("/1.2/1.2.3/1.2.3.0/1,2,3,4")
+    body = server.app(environ, lambda *_: None)
+    with pytest.raises(Refusal):
+        list(body)

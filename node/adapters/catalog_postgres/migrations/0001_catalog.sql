@@ -67,7 +67,7 @@ CREATE TABLE instances (
     object_name text COLLATE "C" NOT NULL UNIQUE,
     prefix_length integer NOT NULL,
     dataset_length bigint NOT NULL,
-    sha256 bytea NOT NULL,
+    digest bytea NOT NULL,
     source text NOT NULL,          -- calling AE title or account
     received_at timestamptz NOT NULL DEFAULT now(),
     received_again_at timestamptz  -- a retry writes WAL, so that its commit waits for the standby too

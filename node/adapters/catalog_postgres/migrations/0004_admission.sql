@@ -8,7 +8,7 @@ CREATE FUNCTION admit_instance_1(
     new_lock bigint, new_patient_key text, new_study_uid text, new_series_uid text,
     new_sop_instance_uid text, new_sop_class_uid text, new_transfer_syntax_uid text,
     new_instance_number bigint, new_number_of_frames integer, new_attributes jsonb, new_header bytea,
-    new_object_name text, new_prefix_length integer, new_dataset_length bigint, new_sha256 bytea,
+    new_object_name text, new_prefix_length integer, new_dataset_length bigint, new_digest bytea,
     new_source text, event_action text, event_outcome text, event_actor text, event_address text,
     event_protocol text, event_study_uids text[], event_detail jsonb
 )
@@ -30,17 +30,17 @@ BEGIN
     ), admitted AS (
         INSERT INTO instances (
             sop_instance_uid, series_pk, study_pk, sop_class_uid, transfer_syntax_uid, instance_number,
-            number_of_frames, attributes, header, object_name, prefix_length, dataset_length, sha256, source
+            number_of_frames, attributes, header, object_name, prefix_length, dataset_length, digest, source
         )
         SELECT new_sop_instance_uid, series_pk, study_pk, new_sop_class_uid, new_transfer_syntax_uid,
                new_instance_number, new_number_of_frames, new_attributes, new_header, new_object_name,
-               new_prefix_length, new_dataset_length, new_sha256, new_source
+               new_prefix_length, new_dataset_length, new_digest, new_source
         FROM parent
         ON CONFLICT (sop_instance_uid) DO UPDATE SET received_again_at = CASE
-            WHEN instances.sha256 = excluded.sha256
+            WHEN instances.digest = excluded.digest
              AND instances.transfer_syntax_uid = excluded.transfer_syntax_uid THEN now()
             ELSE instances.received_again_at END
-        RETURNING instances.*, sha256 = new_sha256 AND transfer_syntax_uid = new_transfer_syntax_uid AS same
+        RETURNING instances.*, digest = new_digest AND transfer_syntax_uid = new_transfer_syntax_uid AS same
     ), changed AS (
         UPDATE series SET prepared = false FROM parent, admitted
         WHERE series.series_pk = parent.series_pk AND parent.prepared

@@ -1,0 +1,56 @@
+"""Deploying Stele on a lab: the project's own playbooks, run where the deploying machine stands."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from chaos.deployed import ROOT, Deployed, Entrance, add_machine
+from chaos.lab.lab import Lab
+from chaos.lab.shell import LabError
+
+DEPLOY_SECONDS = 1500.0
+INVENTORY = ROOT / "ansible/inventories/lab/three.yml"
+VIRTUAL_IP, SERVER_NAME = "198.18.0.200", "pacs.lab.example"  # of that inventory
+MACHINE = "chaos"  # the clients' account
+
+
+def play(lab: Lab, playbook: str, *options: str, seconds: float = DEPLOY_SECONDS) -> float:
+    """Run one of the project's playbooks on the lab; returns the seconds it took. LabError."""
+    ansible = Path(sys.executable).with_name("ansible-playbook")
+    environment = (
+        *("env", f"STELE_LAB_NAME={lab.record.name}", f"ANSIBLE_CONFIG={ROOT}/ansible/ansible.cfg"),
+        *("ANSIBLE_NOCOLOR=1", f"PATH={ansible.parent}:{os.environ['PATH']}", "LC_ALL=C.UTF-8"),
+    )
+    command = (str(ansible), "-i", str(INVENTORY), str(ROOT / "ansible" / playbook), *options)
+    began = time.monotonic()
+    done = lab.client(*environment, *command, seconds=seconds)
+    (lab.folder / f"{playbook}.log").write_bytes(done.stdout + done.stderr)
+    if done.returncode != 0:
+        said = (done.stdout + done.stderr).decode(errors="replace")[-4000:]
+        raise LabError(f"{playbook} fails with exit code {done.returncode}:\n{said}")
+    return time.monotonic() - began
+
+
+def changed(lab: Lab, playbook: str) -> dict[str, int]:
+    """What the last run of a playbook changed, by host, as its recap tells."""
+    recap = (lab.folder / f"{playbook}.log").read_text(errors="replace").rpartition("PLAY RECAP")[2]
+    lines = [line.split() for line in recap.splitlines() if " changed=" in line]
+    return {
+        words[0]: int(word.removeprefix("changed="))
+        for words in lines
+        for word in words
+        if "changed=" in word
+    }
+
+
+def enter(lab: Lab) -> Deployed:
+    """The cluster that is deployed on the lab, with an account for its clients."""
+    token = lab.folder / "token"
+    if not token.exists():
+        host = next(host for host in lab.hosts.values() if host.powered)
+        secret = add_machine(host, MACHINE, "technologist")
+        token.touch(mode=0o600)
+        token.write_text(secret)
+    ca = lab.folder / "ansible/pki/ca.crt"
+    return Deployed(lab, Entrance(VIRTUAL_IP, SERVER_NAME, ca, token))

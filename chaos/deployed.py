@@ -1,0 +1,144 @@
+"""A deployed cluster in a lab, as its operators and clients see it.
+
+Operators' questions go to `stele-cluster status` on a host that is on; what clients do runs on the clients'
+side and knows the virtual IP only.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chaos.lab.host import Host
+from chaos.lab.lab import Lab
+from chaos.lab.shell import LabError, run
+
+STATUS_SECONDS = 30.0
+POLL_SECONDS = 0.5
+STELE_CLUSTER = "/opt/stele/bin/stele-cluster"
+ROOT = Path(__file__).parents[1]  # of the sources, which the clients' programs are started from
+
+
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """What a client has to know: the address, ports, the name in the certificate and its CA, a token."""
+
+    address: str
+    server_name: str
+    ca: Path
+    token_file: Path
+    dicom_port: int = 104
+    https_port: int = 443
+
+    @property
+    def url(self) -> str:
+        """Root of the web server."""
+        return f"https://{self.address}:{self.https_port}"
+
+    def options(self) -> tuple[str, ...]:
+        """For `chaos.traffic` and `chaos.readback`."""
+        return (
+            *("--dicom", f"{self.address}:{self.dicom_port}", "--http", self.url),
+            *("--ca", str(self.ca), "--server-name", self.server_name),
+            *("--token-file", str(self.token_file)),
+        )
+
+
+class Deployed:
+    """The cluster on the hosts of `lab`, entered at `entrance`."""
+
+    def __init__(self, lab: Lab, entrance: Entrance) -> None:
+        self.lab = lab
+        self.entrance = entrance
+
+    # --- What operators see ----------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """What `stele-cluster status --json` says on the first host that answers; LabError if none does."""
+        told = "every host is off"
+        for host in self.lab.hosts.values():
+            if not host.powered:
+                continue
+            try:
+                done = host.ssh(STELE_CLUSTER, "status", "--json", seconds=STATUS_SECONDS)
+                return dict(json.loads(done.stdout))
+            except (LabError, ValueError) as error:
+                told = f"{host.name}: {error}"
+        raise LabError(f"no host tells the cluster's state: {told}")
+
+    def troubles(self) -> list[str]:
+        """What is wrong, in sentences; empty if all is well."""
+        try:
+            return [str(each) for each in self.status()["troubles"]]
+        except LabError as error:
+            return [str(error)]
+
+    def wait_well(self, seconds: float) -> float:
+        """Return when nothing is wrong any more, with the seconds that it took; LabError with what is."""
+        began = time.monotonic()
+        while troubles := self.troubles():
+            if time.monotonic() - began > seconds:
+                raise LabError(f"after {seconds:g} s: {'; '.join(troubles)}")
+            time.sleep(POLL_SECONDS)
+        return time.monotonic() - began
+
+    def primary(self) -> Host:
+        """The host of the catalog's primary; LabError if there is none."""
+        return self._named("primary")
+
+    def holder(self) -> Host:
+        """The host that has the virtual IP; LabError if nobody does."""
+        return self._named("holder")
+
+    def etcd_leader(self) -> Host:
+        """The host of etcd's leader; LabError if there is none."""
+        members = self.status()["etcd"]
+        for name, member in members.items():
+            if member and member["leader"]:
+                return self.lab.hosts[name]
+        raise LabError("etcd has no leader")
+
+    def _named(self, what: str) -> Host:
+        name = self.status()[what]
+        if name is None:
+            raise LabError(f"the cluster has no {what}")
+        return self.lab.hosts[name]
+
+    # --- What clients do -------------------------------------------------------------------------
+
+    def client_program(self, module: str, *arguments: str) -> tuple[str, ...]:
+        """The command line of one of our programs on the clients' side, pointed at the cluster."""
+        start = ("env", f"PYTHONPATH={ROOT}", sys.executable, "-m", module)
+        return self.lab.client_command(*start, *self.entrance.options(), *arguments)
+
+    def traffic(self, history: Path, seed: int, rate: float, seconds: float) -> "subprocess.Popen[bytes]":
+        """Start clients that send at `rate` instances per second for at most `seconds`, and read meanwhile.
+
+        SIGTERM ends them in order. What they say themselves goes to a file beside the history.
+        """
+        given = ("--seed", str(seed), "--rate", str(rate), "--seconds", str(seconds))
+        command = self.client_program("chaos.traffic", *given, "--history", str(history))
+        with history.with_suffix(".log").open("wb") as log:
+            return subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT)
+
+    def read_back(self, histories: list[Path], out: Path, seconds: float) -> None:
+        """Read everything that the histories tell of, by every service, into the file `out`."""
+        files = [str(each) for each in histories]
+        run(*self.client_program("chaos.readback", "--out", str(out), *files), seconds=seconds)
+
+
+def add_machine(host: Host, name: str, role: str) -> str:
+    """A new machine's account on the cluster; returns its bearer token."""
+    stele = (
+        "runuser",
+        "-u",
+        "stele",
+        "--",
+        "env",
+        "STELE_CONFIG=/etc/stele/stele.toml",
+        "/opt/stele/bin/stele",
+    )
+    return host.run(*stele, "machine", "add", name, "--role", role).decode().strip().splitlines()[-1]

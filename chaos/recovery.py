@@ -1,0 +1,68 @@
+"""How long clients noticed a fault: pure functions over the history."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+
+from chaos.history import STORES, Operation
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A time without acknowledgements, in seconds of the history's clock."""
+
+    begin: float
+    end: float
+
+    @property
+    def seconds(self) -> float:
+        """Its length."""
+        return self.end - self.begin
+
+
+def recovery_seconds(operations: Iterable[Operation], moment: float) -> float | None:
+    """From a moment to the first acknowledgement of a store begun at it or later; None if there is none.
+
+    A store that had begun before does not count: its acknowledgement may have been on its way already.
+    """
+    ends = [each.returned for each in operations if each.acknowledged and each.invoked >= moment]
+    return min(ends) - moment if ends else None
+
+
+def longest_gap(
+    operations: Iterable[Operation], begin: float | None = None, end: float | None = None
+) -> Gap | None:
+    """The longest time without an acknowledgement from `begin` to `end`; None if nothing was to be stored.
+
+    Both ends count as if something had been acknowledged there; by default they are the first invocation
+    and the last return of a store.
+    """
+    stores = [each for each in operations if each.kind in STORES]
+    if not stores:
+        return None
+    first = min(each.invoked for each in stores) if begin is None else begin
+    last = max(each.returned for each in stores) if end is None else end
+    inside = [each.returned for each in stores if each.acknowledged and first < each.returned < last]
+    times = [first, *sorted(inside), last]
+    return max((Gap(*pair) for pair in pairwise(times)), key=lambda gap: gap.seconds)
+
+
+def gap_around(operations: Iterable[Operation], moment: float) -> Gap | None:
+    """The time without an acknowledgement that a moment lies in; None if it lies outside of the history."""
+    stores = [each for each in operations if each.kind in STORES]
+    if not stores:
+        return None
+    first, last = min(each.invoked for each in stores), max(each.returned for each in stores)
+    if not first <= moment <= last:
+        return None
+    ends = [each.returned for each in stores if each.acknowledged]
+    begin = max((each for each in ends if each <= moment), default=first)
+    return Gap(begin, min((each for each in ends if each > moment), default=last))
+
+
+def by_client(operations: Iterable[Operation]) -> dict[str, list[Operation]]:
+    """Each client's own operations: one may still wait while others are served again."""
+    found: dict[str, list[Operation]] = {}
+    for each in operations:
+        found.setdefault(each.client, []).append(each)
+    return found

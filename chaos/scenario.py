@@ -1,0 +1,155 @@
+"""One scenario: clients send and read, a fault is made, stays for a while, is healed; how long it took.
+
+Nothing is judged here but times: what the clients' histories promise is checked at the end of a campaign
+against everything that the cluster says then (`chaos.checks`).
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+import zlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from chaos import history
+from chaos.deployed import Deployed
+from chaos.faults import Fault
+from chaos.history import Operation
+from chaos.lab.shell import LabError, wait_for
+from chaos.recovery import gap_around, recovery_seconds
+
+WELL_SECONDS = 300.0  # for the cluster to be whole again
+BEFORE = 20  # acknowledgements before the fault
+AFTER_SECONDS = 3.0  # of traffic in a cluster that is whole again
+TRAFFIC_SECONDS = 900.0  # a bound; it is ended when the scenario is over
+ENDING_SECONDS = 90.0  # an operation's patience, and the end of the clients themselves
+RATE = 10.0  # instances per second
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a scenario went; all times in seconds. `recovery`: None if nothing was acknowledged any more.
+
+    `gap`: the time without any acknowledgement around the fault. `whole`: from the healing until nothing was
+    wrong. `load`: the machine's load average at the end, of `cores`.
+    """
+
+    fault: str
+    tier: str
+    seed: int
+    victim: str
+    target: float
+    recovery: float | None
+    gap: float | None
+    whole: float
+    acknowledged: int
+    refused: int
+    unknown: int
+    load: float
+    cores: int
+
+    @property
+    def recovered(self) -> bool:
+        """Whether the recovery took no longer than promised."""
+        return self.recovery is not None and self.recovery <= self.target
+
+    def line(self) -> str:
+        """As a line of JSON."""
+        return json.dumps(asdict(self))
+
+
+def run(cluster: Deployed, fault: Fault, seed: int, folder: Path, rate: float = RATE) -> Outcome:
+    """Run it; its history is `folder`/FAULT-SEED.jsonl. LabError if the cluster is not or gets not well."""
+    cluster.wait_well(WELL_SECONDS)
+    generator = random.Random(seed)
+    log = folder / f"{fault.name}-{seed}.jsonl"
+    clients = cluster.traffic(log, zlib.crc32(log.stem.encode()), rate, TRAFFIC_SECONDS)
+    try:
+        _wait_for_acknowledgements(clients, log, BEFORE + generator.randrange(BEFORE))
+        moment = time.monotonic()
+        injected = fault.inject(cluster, generator)
+        try:
+            _wait_for_recovery(clients, log, moment, fault)
+            _let_pass(clients, fault.hold_seconds)
+        finally:
+            injected.heal()
+        whole = cluster.wait_well(WELL_SECONDS)
+        _let_pass(clients, AFTER_SECONDS)
+    finally:
+        _end(clients)
+    operations = history.read([log]).operations
+    gap = gap_around(operations, moment)
+    ends = [each.result for each in operations if each.kind in history.STORES]
+    return Outcome(
+        fault=fault.name,
+        tier=fault.tier,
+        seed=seed,
+        victim=injected.victim,
+        target=fault.recovery_seconds,
+        recovery=recovery_seconds(operations, moment),
+        gap=gap.seconds if gap else None,
+        whole=whole,
+        acknowledged=ends.count(history.Result.OK),
+        refused=ends.count(history.Result.REFUSED),
+        unknown=ends.count(history.Result.UNKNOWN),
+        load=os.getloadavg()[0],
+        cores=os.cpu_count() or 1,
+    )
+
+
+def _operations(log: Path) -> list[Operation]:
+    """What is recorded so far."""
+    return history.read([log]).operations if log.exists() else []
+
+
+def _acknowledged_since(log: Path, moment: float) -> int:
+    return sum(each.acknowledged and each.invoked >= moment for each in _operations(log))
+
+
+def _wait_for_acknowledgements(clients: "subprocess.Popen[bytes]", log: Path, count: int) -> None:
+    def enough() -> bool:
+        _demand_life(clients, log)
+        return _acknowledged_since(log, 0) >= count
+
+    wait_for(enough, 120, f"fewer than {count} acknowledgements; see {log}")
+
+
+def _wait_for_recovery(clients: "subprocess.Popen[bytes]", log: Path, moment: float, fault: Fault) -> None:
+    def again() -> bool:
+        _demand_life(clients, log)
+        return _acknowledged_since(log, moment) > 0
+
+    patience = 2 * fault.recovery_seconds + 60
+    try:
+        wait_for(again, patience, f"{fault.name}: no acknowledgement after the fault; see {log}")
+    except LabError:
+        _demand_life(clients, log)  # that is another trouble
+        # Too late is an outcome, not an error: it is healed, and told.
+
+
+def _demand_life(clients: "subprocess.Popen[bytes]", log: Path) -> None:
+    if clients.poll() is not None:
+        said = log.with_suffix(".log").read_text(errors="replace")[-2000:]
+        raise LabError(f"the clients have ended with exit code {clients.returncode}: {said}")
+
+
+def _let_pass(clients: "subprocess.Popen[bytes]", seconds: float) -> None:
+    """Let traffic go on for a while; it may come to its end meanwhile."""
+    try:
+        clients.wait(seconds)
+    except subprocess.TimeoutExpired:
+        pass
+
+
+def _end(clients: "subprocess.Popen[bytes]") -> None:
+    if clients.poll() is None:
+        clients.send_signal(signal.SIGTERM)
+    try:
+        clients.wait(ENDING_SECONDS)
+    except subprocess.TimeoutExpired:
+        clients.kill()
+        clients.wait()
+        raise LabError("the clients do not end") from None

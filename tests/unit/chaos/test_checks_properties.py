@@ -1,0 +1,145 @@
+"""The checks on histories of an archive in a few lines: none of a right one breaks a promise, however clients
+and faults meet; of a wrong one the broken promise is named.
+
+The archive takes the first content of each UID. A fault refuses a store, or loses its answer before or after
+it has taken effect.
+"""
+
+from dataclasses import dataclass, field, replace
+
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from chaos.checks import CHECKS, judge
+from chaos.history import CONFLICT, Operation, Result
+from chaos.model import Listing, Row, Seen
+
+UIDS = [f"1.{number}" for number in range(4)]
+CONTENTS = ["1.2 a", "1.2 b"]
+FATES = ["answered", "refused", "lost before", "lost after"]
+PLACES = {
+    uid: Row(f"P{number % 2}", f"8.{number % 2}", f"9.{number}", uid) for number, uid in enumerate(UIDS)
+}
+
+
+@dataclass
+class Run:
+    """A history, and what the archive has in the end."""
+
+    operations: list[Operation] = field(default_factory=list)
+    stored: dict[str, str] = field(default_factory=dict)
+
+    def seen(self, nodes: tuple[str, ...] = ("a", "b")) -> Seen:
+        rows = [PLACES[uid] for uid in self.stored]
+
+        def listing() -> Listing:
+            studies, series = {row.study for row in rows}, {row.series for row in rows}
+            return Listing(
+                patients=sorted({row.patient_id for row in rows}),
+                studies=[(uid, sum(row.study == uid for row in rows)) for uid in studies],
+                series=[(uid, sum(row.series == uid for row in rows)) for uid in series],
+                instances=list(rows),
+            )
+
+        return Seen(
+            listings={f"QIDO-RS at {node}": listing() for node in nodes},
+            retrieved={f"WADO-RS at {node}": dict(self.stored) for node in nodes},
+        )
+
+    def acknowledged(self) -> list[Operation]:
+        return [each for each in self.operations if each.acknowledged]
+
+
+@st.composite
+def runs(draw: st.DrawFn) -> Run:
+    """Stores and reads one after the other."""
+    run = Run()
+    steps = st.tuples(
+        st.sampled_from(["store", "read"]),
+        st.sampled_from(UIDS),
+        st.sampled_from(CONTENTS),
+        st.sampled_from(FATES),
+    )
+    for number, (kind, uid, content, fate) in enumerate(draw(st.lists(steps, min_size=1, max_size=30))):
+        at = float(number)
+        if kind == "read":
+            run.operations.append(_read(run, uid, at, fate))
+        else:
+            run.operations.append(_store(run, uid, content, at, fate))
+    return run
+
+
+def _store(run: Run, uid: str, content: str, at: float, fate: str) -> Operation:
+    done = Operation("client", "C-STORE", uid, content, at, at + 0.5, Result.UNKNOWN, "association lost")
+    if fate == "refused":
+        return replace(done, result=Result.REFUSED, status="A700")
+    if fate == "lost before":
+        return done
+    kept = run.stored.setdefault(uid, content)
+    if fate == "lost after":
+        return done
+    if kept != content:
+        return replace(done, result=Result.REFUSED, status=CONFLICT)
+    return replace(done, result=Result.OK, status="0000")
+
+
+def _read(run: Run, uid: str, at: float, fate: str) -> Operation:
+    done = Operation("reader", "WADO-RS", uid, "", at, at + 0.5, Result.UNKNOWN, "ReadTimeout")
+    if fate.startswith("lost"):
+        return done
+    if fate == "refused":
+        return replace(done, result=Result.REFUSED, status="503")
+    if uid not in run.stored:
+        return replace(done, result=Result.REFUSED, status="404")
+    return replace(done, result=Result.OK, status="200", content=run.stored[uid])
+
+
+def broken(run: Run, seen: Seen) -> set[str]:
+    return {each.invariant for each in judge(run.operations, PLACES.values(), seen)}
+
+
+@given(runs())
+def test_a_right_archive_breaks_no_promise(run: Run) -> None:
+    assert judge(run.operations, PLACES.values(), run.seen()) == []
+
+
+@given(runs(), st.data())
+def test_a_wrong_one_is_caught_by_the_promise_it_breaks(run: Run, data: st.DataObject) -> None:
+    assume(run.acknowledged())
+    store = data.draw(st.sampled_from(run.acknowledged()))
+    node = data.draw(st.sampled_from(["a", "b"]))
+    later = run.operations[-1].returned + 1
+
+    lost = run.seen()
+    del lost.retrieved[f"WADO-RS at {node}"][store.uid]
+    assert {"durable", "atomic"} <= broken(run, lost)
+
+    corrupt = run.seen()
+    corrupt.retrieved[f"WADO-RS at {node}"][store.uid] = "1.2 half"
+    assert {"durable", "atomic"} <= broken(run, corrupt)
+
+    twice = run.seen()
+    twice.listings[f"QIDO-RS at {node}"].instances.append(PLACES[store.uid])
+    assert "once" in broken(run, twice)
+
+    read = Operation("reader", "QIDO-RS", store.uid, "", later, later + 1, Result.REFUSED, "0 rows", node)
+    assert broken(Run([*run.operations, read]), run.seen()) == {"fresh"}
+
+    other = replace(store, content="1.2 other", invoked=later, returned=later + 1)
+    assert "conflict" in broken(Run([*run.operations, other]), run.seen())
+
+    slow = replace(store, returned=store.invoked + 61)
+    assert "alive" in broken(Run([*run.operations, slow]), run.seen())
+
+    orphaned, leaking = run.seen(), run.seen()
+    orphaned.orphans = len(run.operations) + 1
+    assert broken(run, orphaned) == {"reconciled"}
+    leaking.leaks = ["in a log"]
+    assert broken(run, leaking) == {"silent"}
+
+
+def test_every_check_has_been_seen_to_fail() -> None:
+    """What the property above names, so that a new check gets its own case there."""
+    assert set(CHECKS) == {
+        "durable", "atomic", "once", "fresh", "conflict", "alive", "reconciled", "silent",
+    }  # fmt: skip
