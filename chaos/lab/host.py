@@ -204,9 +204,13 @@ class Host:
 
 
 def _run_detached(command: list[str], output: int, environment: dict[str, str]) -> None:
-    """Start a program that outlives this one, in a session of its own."""
+    """Start a program that outlives this one, in a session of its own and with no signal ignored.
+
+    What this one was told to ignore (a shell's background jobs ignore SIGINT) would be ignored by the host's
+    init, too, which is then not shut down in order.
+    """
     subprocess.run(
-        ["setsid", "--fork", *command],
+        ["env", "--default-signal", "setsid", "--fork", *command],
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output,

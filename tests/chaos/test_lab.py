@@ -69,6 +69,13 @@ def test_power_off_is_noticed_and_the_disk_outlives_it(three_hosts: Lab) -> None
 
 def test_a_host_that_is_shut_down_stops_its_services_in_order(three_hosts: Lab) -> None:
     host = three_hosts.hosts["host3"]
+    host.power_off()
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a shell's background job
+    try:
+        host.power_on()
+    finally:
+        signal.signal(signal.SIGINT, former)
+    host.wait_ready()
     host.run(
         "systemd-run", "--unit=farewell", "sh", "-c", "trap 'echo > /root/told; exit' TERM; sleep 99 & wait"
     )
