@@ -207,7 +207,7 @@ def test_scripts_parse(found: Topology, name: str, pki: Pki, tmp_path: Path) -> 
         (file.path, file.text)
         for host in found.hosts
         for file in render.files(found, host, "")
-        if file.text.startswith("#!")
+        if file.text.startswith("#!/bin/sh")
     ]
     assert len(scripts) >= 4
     for path, text in scripts:
