@@ -134,8 +134,8 @@ def children() -> list[int]:
 
 @pytest.fixture
 def alone() -> Iterator[ProcessCodecs]:
-    """A pool of one, with two seconds for each job."""
-    codecs = ProcessCodecs(1, MEMORY_BYTES, 2.0)
+    """A pool of one, with a second for each job: a slow one takes little more than two on a quick machine."""
+    codecs = ProcessCodecs(1, MEMORY_BYTES, 1.0)
     yield codecs
     codecs.close()
 
