@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from chaos import corpus, history, scenario
-from chaos.checks import CHECKS, leaks_in
+from chaos import scenario
+from chaos.checks import violations
 from chaos.deployed import Deployed
 from chaos.faults import Fault
-from chaos.model import Evidence, Limits, Violation
-from chaos.readback.whole import load
+from chaos.judging import evidence
+from chaos.model import Limits, Violation
 from chaos.scenario import Outcome
 
 READ_BACK_SECONDS = 900.0
@@ -21,7 +21,11 @@ class Result:
 
     outcomes: list[Outcome] = field(default_factory=list)
     violations: list[Violation] = field(default_factory=list)
-    acknowledged: int = 0
+
+    @property
+    def acknowledged(self) -> int:
+        """Stores that were acknowledged, of all scenarios."""
+        return sum(each.acknowledged for each in self.outcomes)
 
     @property
     def late(self) -> list[Outcome]:
@@ -44,7 +48,6 @@ def run(
             lines.write(f"{outcome.line()}\n")
             lines.flush()
             tell(outcome)
-    result.acknowledged = sum(each.acknowledged for each in result.outcomes)
     result.violations = judged(cluster, sorted(folder.glob("*-*.jsonl")), folder / "readback.json", plan)
     return result
 
@@ -54,11 +57,5 @@ def judged(
 ) -> list[Violation]:
     """Read everything back that the histories tell of, and hold it against them."""
     cluster.read_back(list(histories), readback, READ_BACK_SECONDS)
-    recorded = history.read(histories)
-    seen = load(readback)
-    pages = [path.with_name(f"{path.name}.pages") for path in (*histories, readback)]
-    seen.leaks += leaks_in({str(path): path.read_text(errors="replace") for path in pages if path.exists()})
-    sent = [each.row for each in corpus.all_instances(recorded.corpora)]
     longest = max(fault.recovery_seconds for fault, _ in plan)
-    evidence = Evidence(recorded.runs, sent, seen, Limits(gap_seconds=longest))
-    return [violation for check in CHECKS.values() for violation in check(evidence)]
+    return violations(evidence(histories, readback, Limits(gap_seconds=longest)))

@@ -29,7 +29,11 @@ def judge(
     history: Iterable[Operation], sent: Iterable[Row], seen: Seen, limits: Limits | None = None
 ) -> list[Violation]:
     """Everything that is wrong. `sent`: where each instance of the corpus belongs."""
-    evidence = Evidence([list(history)], sent, seen, limits)
+    return violations(Evidence([list(history)], sent, seen, limits))
+
+
+def violations(evidence: Evidence) -> list[Violation]:
+    """What every check finds."""
     return [violation for check in CHECKS.values() for violation in check(evidence)]
 
 

@@ -3,17 +3,17 @@
 from collections import Counter
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
-from chaos import campaign, corpus, deploy, history, scenario
-from chaos.checks import CHECKS, findings_in, leaks_in
+from chaos import campaign, deploy, scenario
+from chaos.checks import CHECKS
 from chaos.faults import FAULTS
+from chaos.judging import evidence
 from chaos.lab import lab
 from chaos.lab.shell import LabError
-from chaos.model import GAP_SECONDS, OPERATION_SECONDS, Evidence, Limits
-from chaos.readback.whole import load
+from chaos.model import GAP_SECONDS, OPERATION_SECONDS, Limits
 
 SHOWN = 20  # different violations of each check
 
@@ -25,6 +25,11 @@ app = typer.Typer(
 @app.callback()
 def suite() -> None:
     """Faults in every tier while clients watch."""
+
+
+def _fail(message: str, code: int = 1) -> NoReturn:
+    typer.echo(f"stele chaos: {message}", err=True)
+    raise typer.Exit(code)
 
 
 @app.command("list")
@@ -45,8 +50,7 @@ def deploy_cluster(
         cluster = deploy.enter(where)
         cluster.wait_well(scenario.WELL_SECONDS)
     except LabError as error:
-        typer.echo(f"stele chaos: {error}", err=True)
-        raise typer.Exit(1) from None
+        _fail(str(error))
     changes = sum(deploy.changed(where, "site.yml").values())
     typer.echo(f"deployed in {seconds:.0f} s, {changes} changes; from the clients' side (chaos.lab run …):")
     typer.echo(f"  {' '.join(cluster.entrance.options())}")
@@ -62,16 +66,14 @@ def run(
     """Make faults one after the other while clients send and read; exit code 1 if a promise is broken."""
     unknown = [each for each in scenarios if each not in FAULTS]
     if unknown:
-        typer.echo(f"stele chaos: no such fault: {', '.join(unknown)}", err=True)
-        raise typer.Exit(2)
+        _fail(f"no such fault: {', '.join(unknown)}", code=2)
     out.mkdir(parents=True, exist_ok=True)
     try:
         cluster = deploy.enter(lab.attach(name))
         plan = [(FAULTS[each], seed) for each in scenarios]
         result = campaign.run(cluster, plan, out.resolve(), lambda outcome: typer.echo(outcome.line()))
     except LabError as error:
-        typer.echo(f"stele chaos: {error}", err=True)
-        raise typer.Exit(1) from None
+        _fail(str(error))
     for violation in result.violations[:SHOWN]:
         typer.echo(str(violation))
     typer.echo(
@@ -96,23 +98,14 @@ def check(
     ] = None,
 ) -> None:
     """Judge every invariant; exit code 1 if one does not hold, 2 if a file is not what it should be."""
-    try:
-        recorded = history.read(histories)
-        seen = load(readback)
-        pages = [path.with_name(f"{path.name}.pages") for path in (*histories, readback)]
-        texts = [*(text or ()), *(path for path in pages if path.exists())]
-        seen.leaks += leaks_in({str(path): path.read_text(errors="replace") for path in texts})
-        if findings is not None:
-            seen.findings, seen.orphans = findings_in(findings.read_text())
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        typer.echo(f"stele chaos: {error}", err=True)
-        raise typer.Exit(2) from None
-    sent = [each.row for each in corpus.all_instances(recorded.corpora)]
     limits = Limits(operation_seconds, gap_seconds, frozenset(service or ()))
-    evidence = Evidence(recorded.runs, sent, seen, limits)
+    try:
+        given = evidence(histories, readback, limits, texts=text or (), findings=findings)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        _fail(str(error), code=2)
     broken = False
     for name, look in CHECKS.items():
-        found = list(look(evidence))
+        found = list(look(given))
         broken = broken or bool(found)
         typer.echo(f"{name}: {f'{len(found)} violations' if found else 'holds'}")
         for what, times in islice(Counter(each.what for each in found).items(), SHOWN):

@@ -1,17 +1,18 @@
 """Deploying Stele on a lab: the project's own playbooks, run where the deploying machine stands."""
 
 import os
+import re
 import sys
 import time
 from pathlib import Path
 
 from chaos.deployed import ROOT, Deployed, Entrance, add_machine
-from chaos.lab.lab import Lab
+from chaos.lab.lab import VIRTUAL_ADDRESS, Lab
 from chaos.lab.shell import LabError
 
 DEPLOY_SECONDS = 1500.0
 INVENTORY = ROOT / "ansible/inventories/lab/three.yml"
-VIRTUAL_IP, SERVER_NAME = "198.18.0.200", "pacs.lab.example"  # of that inventory
+SERVER_NAME = "pacs.lab.example"  # of that inventory, as the lab's virtual address is
 MACHINE = "chaos"  # the clients' account
 
 
@@ -35,13 +36,7 @@ def play(lab: Lab, playbook: str, *options: str, seconds: float = DEPLOY_SECONDS
 def changed(lab: Lab, playbook: str) -> dict[str, int]:
     """What the last run of a playbook changed, by host, as its recap tells."""
     recap = (lab.folder / f"{playbook}.log").read_text(errors="replace").rpartition("PLAY RECAP")[2]
-    lines = [line.split() for line in recap.splitlines() if " changed=" in line]
-    return {
-        words[0]: int(word.removeprefix("changed="))
-        for words in lines
-        for word in words
-        if "changed=" in word
-    }
+    return {host: int(count) for host, count in re.findall(r"^(\S+).* changed=(\d+)", recap, re.MULTILINE)}
 
 
 def enter(lab: Lab) -> Deployed:
@@ -53,4 +48,4 @@ def enter(lab: Lab) -> Deployed:
         token.touch(mode=0o600)
         token.write_text(secret)
     ca = lab.folder / "ansible/pki/ca.crt"
-    return Deployed(lab, Entrance(VIRTUAL_IP, SERVER_NAME, ca, token))
+    return Deployed(lab, Entrance(VIRTUAL_ADDRESS, SERVER_NAME, ca, token))

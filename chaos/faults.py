@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from chaos.deployed import Deployed
+from chaos.deployed import STELE_CLUSTER, Deployed
 from chaos.lab.host import Host
 from chaos.lab.shell import LabError
 
@@ -42,8 +42,8 @@ def _nothing() -> None:
     """The cluster heals by itself."""
 
 
-def _kill(host: Host, unit: str, *, whom: str = "all") -> Injected:
-    host.run("systemctl", "kill", "--signal=KILL", f"--kill-whom={whom}", unit)
+def _kill(host: Host, unit: str) -> Injected:
+    host.run("systemctl", "kill", "--signal=KILL", unit)
     return Injected(f"{unit} on {host.name}", _nothing)
 
 
@@ -52,9 +52,12 @@ def _any(cluster: Deployed, generator: random.Random) -> Host:
 
 
 def _units(host: Host, pattern: str) -> list[str]:
-    """Names of the running units that fit a pattern."""
+    """Names of the running units that fit a pattern; LabError if there are none."""
     listed = host.run("systemctl", "list-units", "--plain", "--no-legend", "--state=running", pattern)
-    return [line.split()[0] for line in listed.decode().splitlines()]
+    found = [line.split()[0] for line in listed.decode().splitlines()]
+    if not found:
+        raise LabError(f"{host.name} runs no {pattern}")
+    return found
 
 
 # --- One process ---------------------------------------------------------------------------------
@@ -71,8 +74,6 @@ def _holders_keepalived(cluster: Deployed, _generator: random.Random) -> Injecte
 def _workers(cluster: Deployed, generator: random.Random) -> Injected:
     host = _any(cluster, generator)
     units = _units(host, "stele-dimse*")
-    if not units:
-        raise LabError(f"{host.name} runs no stele-dimse")
     for unit in units:
         _kill(host, unit)
     return Injected(f"{', '.join(units)} on {host.name}", _nothing)
@@ -90,31 +91,32 @@ def _etcd_leader(cluster: Deployed, _generator: random.Random) -> Injected:
 
 def _osd(cluster: Deployed, generator: random.Random) -> Injected:
     host = _any(cluster, generator)
-    units = _units(host, "ceph-osd@*")
-    if not units:
-        raise LabError(f"{host.name} runs no OSD")
-    return _kill(host, generator.choice(units))
+    return _kill(host, generator.choice(_units(host, "ceph-osd@*")))
 
 
 # --- A whole host --------------------------------------------------------------------------------
 
 
-def _host_off(cluster: Deployed, generator: random.Random) -> Injected:
-    host = _any(cluster, generator)
+def _power_off(host: Host) -> Injected:
     host.power_off()
     return Injected(host.name, lambda: _power_on(host))
+
+
+def _power_on(host: Host) -> None:
+    host.power_on()
+    host.wait_ready()
+
+
+def _host_off(cluster: Deployed, generator: random.Random) -> Injected:
+    return _power_off(_any(cluster, generator))
 
 
 def _holder_off(cluster: Deployed, _generator: random.Random) -> Injected:
-    host = cluster.holder()
-    host.power_off()
-    return Injected(host.name, lambda: _power_on(host))
+    return _power_off(cluster.holder())
 
 
 def _primarys_host_off(cluster: Deployed, _generator: random.Random) -> Injected:
-    host = cluster.primary()
-    host.power_off()
-    return Injected(host.name, lambda: _power_on(host))
+    return _power_off(cluster.primary())
 
 
 def _host_frozen(cluster: Deployed, generator: random.Random) -> Injected:
@@ -127,11 +129,6 @@ def _host_cut_off(cluster: Deployed, generator: random.Random) -> Injected:
     host = _any(cluster, generator)
     cluster.lab.network.isolate(host.name)
     return Injected(host.name, cluster.lab.network.heal)
-
-
-def _power_on(host: Host) -> None:
-    host.power_on()
-    host.wait_ready()
 
 
 # --- Everything ----------------------------------------------------------------------------------
@@ -151,7 +148,7 @@ def _all_off(cluster: Deployed, _generator: random.Random) -> Injected:
 
 def _switchover(cluster: Deployed, _generator: random.Random) -> Injected:
     primary = cluster.primary()
-    primary.run("/opt/stele/bin/stele-cluster", "switchover", seconds=120)
+    primary.run(STELE_CLUSTER, "switchover", seconds=120)
     return Injected(f"PostgreSQL on {primary.name}", _nothing)
 
 

@@ -130,6 +130,36 @@ class Recorded:
         """Those of all runs."""
         return [operation for run in self.runs for operation in run]
 
+    def take(self, line: str) -> None:
+        """One more line. ValueError, TypeError or KeyError if it is none."""
+        fields = json.loads(line)
+        if "corpus" in fields:
+            seed, count = fields["corpus"]
+            self.corpora.append((int(seed), int(count)))
+            self.runs.append([])
+        else:
+            self.runs[-1].append(Operation._from_fields(fields))
+
+
+class Follower:
+    """Reads a history while its clients write it: each time only what has been added since."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._at = 0
+        self._recorded = Recorded([[]])
+
+    def operations(self) -> list[Operation]:
+        """All so far; none as long as there is no file. ValueError for a line that is none."""
+        if self._path.exists():
+            with self._path.open("rb") as file:
+                file.seek(self._at)
+                lines, end, _ = file.read().rpartition(b"\n")  # behind it is what is being written right now
+            self._at += len(lines) + len(end)
+            for line in lines.decode().splitlines():
+                self._recorded.take(line)
+        return self._recorded.operations
+
 
 def read(paths: Iterable[Path]) -> Recorded:
     """Read histories, also of clients that still run. ValueError naming a line that is none."""
@@ -139,13 +169,7 @@ def read(paths: Iterable[Path]) -> Recorded:
         # What follows the last end of line is being written right now
         for number, line in enumerate(path.read_text().split("\n")[:-1], 1):
             try:
-                fields = json.loads(line)
-                if "corpus" in fields:
-                    seed, count = fields["corpus"]
-                    recorded.corpora.append((int(seed), int(count)))
-                    recorded.runs.append([])
-                else:
-                    recorded.runs[-1].append(Operation._from_fields(fields))
+                recorded.take(line)
             except (ValueError, TypeError, KeyError) as error:
                 raise ValueError(f"{path}, line {number}: {error!r}") from None
     return recorded

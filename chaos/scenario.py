@@ -4,6 +4,7 @@ Nothing is judged here but times: what the clients' histories promise is checked
 against everything that the cluster says then (`chaos.checks`).
 """
 
+import contextlib
 import json
 import os
 import random
@@ -17,7 +18,7 @@ from pathlib import Path
 from chaos import history
 from chaos.deployed import Deployed
 from chaos.faults import Fault
-from chaos.history import Operation
+from chaos.history import Follower
 from chaos.lab.shell import LabError, wait_for
 from chaos.recovery import gap_around, recovery_seconds
 
@@ -100,34 +101,26 @@ def run(cluster: Deployed, fault: Fault, seed: int, folder: Path, rate: float = 
     )
 
 
-def _operations(log: Path) -> list[Operation]:
-    """What is recorded so far."""
-    return history.read([log]).operations if log.exists() else []
-
-
-def _acknowledged_since(log: Path, moment: float) -> int:
-    return sum(each.acknowledged and each.invoked >= moment for each in _operations(log))
-
-
 def _wait_for_acknowledgements(clients: "subprocess.Popen[bytes]", log: Path, count: int) -> None:
+    follower = Follower(log)
+
     def enough() -> bool:
         _demand_life(clients, log)
-        return _acknowledged_since(log, 0) >= count
+        return sum(each.acknowledged for each in follower.operations()) >= count
 
     wait_for(enough, 120, f"fewer than {count} acknowledgements; see {log}")
 
 
 def _wait_for_recovery(clients: "subprocess.Popen[bytes]", log: Path, moment: float, fault: Fault) -> None:
-    def again() -> bool:
-        _demand_life(clients, log)
-        return _acknowledged_since(log, moment) > 0
+    """Too late is an outcome, not an error: it is healed, and told."""
+    follower = Follower(log)
 
-    patience = 2 * fault.recovery_seconds + 60
-    try:
-        wait_for(again, patience, f"{fault.name}: no acknowledgement after the fault; see {log}")
-    except LabError:
-        _demand_life(clients, log)  # that is another trouble
-        # Too late is an outcome, not an error: it is healed, and told.
+    def again() -> bool:
+        return clients.poll() is not None or recovery_seconds(follower.operations(), moment) is not None
+
+    with contextlib.suppress(LabError):
+        wait_for(again, 2 * fault.recovery_seconds + 60, "no acknowledgement after the fault")
+    _demand_life(clients, log)
 
 
 def _demand_life(clients: "subprocess.Popen[bytes]", log: Path) -> None:

@@ -12,9 +12,8 @@ import struct
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 HEADER_BYTES = 16
 MAX_BODY_BYTES = 4096  # addresses take 36 bytes; the rest are TLVs
-CERTIFICATE_TLV = (
-    0xE1  # the SHA-256 of the client's certificate, in hexadecimal; E0 to EF are for applications
-)
+# The SHA-256 of the client's certificate, in hexadecimal; E0 to EF are for applications
+CERTIFICATE_TLV = 0xE1
 _ADDRESS_BYTES = {0: 0, 1: 12, 2: 36, 3: 216}  # by family
 
 
@@ -41,9 +40,9 @@ def source(header: bytes, body: bytes) -> str | None:
     if header[12] == 0x20:
         return None
     family = header[13] >> 4
-    if family == 1 and len(body) >= 12:
+    if family == 1 and len(body) >= _ADDRESS_BYTES[family]:
         return str(ipaddress.IPv4Address(body[:4]))
-    if family == 2 and len(body) >= 36:
+    if family == 2 and len(body) >= _ADDRESS_BYTES[family]:
         return str(ipaddress.IPv6Address(body[:16]))
     if family in (0, 3):  # unspecified, UNIX
         return None

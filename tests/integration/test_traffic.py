@@ -77,6 +77,14 @@ def where(archive: Archive) -> list[str]:
     return ["--dicom", f"127.0.0.1:{archive.dicom_port}", "--http", archive.base_url]
 
 
+def steady_traffic(archive: Archive, count: int, seed: int, recorded: Path) -> "subprocess.Popen[str]":
+    """Thirty instances a second, in the background."""
+    what = ("--count", str(count), "--rate", "30", "--seed", str(seed), "--history", str(recorded))
+    return subprocess.Popen(
+        [sys.executable, "-m", "chaos.traffic", *where(archive), *what], stdout=subprocess.PIPE, text=True
+    )
+
+
 def test_all_that_is_sent_is_read_back_and_judged(archive: Archive, tmp_path: Path) -> None:
     recorded, seen, other = tmp_path / "history.jsonl", tmp_path / "seen.json", tmp_path / "other.json"
     other_address = f"http://localhost:{archive.http_port}"
@@ -136,12 +144,7 @@ def test_all_that_is_sent_is_read_back_and_judged(archive: Archive, tmp_path: Pa
 
 def test_a_steady_rate_goes_on_until_sigterm_and_ends_in_order(archive: Archive, tmp_path: Path) -> None:
     recorded = tmp_path / "history.jsonl"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "chaos.traffic", *where(archive), "--count", "3000", "--rate", "30",
-         "--seed", "7", "--history", str(recorded)],
-        stdout=subprocess.PIPE,
-        text=True,
-    )  # fmt: skip
+    process = steady_traffic(archive, 3000, 7, recorded)
     try:
         wait_until(lambda: len(acknowledged(recorded)) > 90, 60, "three seconds of traffic")
     finally:
@@ -165,12 +168,7 @@ def test_an_archive_that_goes_away_is_unknown_and_tried_until_it_is_back(tmp_pat
     ports = free_port(), free_port()
     recorded = tmp_path / "history.jsonl"
     archive = start_archive(tmp_path / "data", ports=ports)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "chaos.traffic", *where(archive), "--count", "300", "--rate", "30",
-         "--seed", "8", "--history", str(recorded)],
-        stdout=subprocess.PIPE,
-        text=True,
-    )  # fmt: skip
+    process = steady_traffic(archive, 300, 8, recorded)
     try:
         wait_until(lambda: len(acknowledged(recorded)) > 30, 60, "traffic")
         archive.stop()

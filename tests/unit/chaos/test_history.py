@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.history import History, Operation, Result, content_of, read
+from chaos.history import Follower, History, Operation, Result, content_of, read
 
 STORED = Operation("client", "C-STORE", "1.2", "1.2.840 aa", 1.0, 2.5, Result.OK, "0000", "10.0.0.1:104")
 READ = Operation("reader", "QIDO-RS", "1.2", "", 3.0, 4.0, Result.UNKNOWN, "ReadTimeout", "https://a")
@@ -40,6 +40,17 @@ def test_a_line_that_is_being_written_is_left_for_later(tmp_path: Path) -> None:
     path = tmp_path / "history"
     path.write_text(f"{STORED.line()}\n{READ.line()[:40]}")
     assert read([path]).operations == [STORED]
+
+
+def test_a_follower_reads_what_has_been_added(tmp_path: Path) -> None:
+    path = tmp_path / "history"
+    follower = Follower(path)
+    assert follower.operations() == []
+    path.write_text(f"{STORED.line()}\n{READ.line()[:40]}")
+    assert follower.operations() == follower.operations() == [STORED]
+    with path.open("a") as file:
+        file.write(f'{READ.line()[40:]}\n{{"corpus": [1, 10]}}\n{STORED.line()}\n')
+    assert follower.operations() == [STORED, READ, STORED] == read([path]).operations
 
 
 @pytest.mark.parametrize("line", ["", "{", "[]", '{"client": "x"}', '{"corpus": 1}'])
