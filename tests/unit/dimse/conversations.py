@@ -42,7 +42,7 @@ class Intake:
 
     def write(self, data: memoryview) -> None:
         """Keep it: the buffer is used again."""
-        if self.facts[1].startswith(UNWRITABLE):
+        if data and self.facts[1].startswith(UNWRITABLE):
             raise OSError("a fault of ours")
         assert not self.ended
         self.data += data
@@ -151,6 +151,11 @@ class Talk:
     body: bytes
     end: bytes = RELEASE
     abrupt: bool = False
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it breaks off in the middle of a message."""
+        return self.abrupt and self.end[:1] == bytes([pdu.P_DATA])
 
     @classmethod
     def recorded(cls, stream: bytes) -> "Talk":

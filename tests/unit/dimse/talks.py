@@ -74,7 +74,7 @@ def values(context_id: int, commanded: bytes, dataset: bytes | None, sizes: Iter
     for control, data in ((1, commanded), (0, dataset)):
         if data is not None:
             parts = list(pieces(data, sizes))
-            found += [(context_id, control | 2 * (part is parts[-1]), part) for part in parts[:-1]]
+            found += [(context_id, control, part) for part in parts[:-1]]
             found.append((context_id, control | 2, parts[-1]))
     return found
 
