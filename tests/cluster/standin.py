@@ -16,6 +16,8 @@ from tests.cluster.servers import server_port
 # The fixed part of an A-ASSOCIATE-RQ and an empty rest: type 01H, length 68, version 1, two AE titles
 REQUEST = b"\x01\x00" + (68).to_bytes(4, "big") + b"\x00\x01\x00\x00" + b"STELE".ljust(16) * 2 + bytes(32)
 
+IP_BIND_ADDRESS_NO_PORT = 24  # Linux ip(7); Python's socket module does not name it
+
 
 @dataclass
 class Connection:
@@ -140,22 +142,33 @@ class Client:
     """A connection through HAProxy to the DICOM port."""
 
     def __init__(self, port: int, *, first: bytes = REQUEST, source: str = "127.0.0.1") -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), 5, source_address=(source, 0))
+        self._rest = b""
+        self.socket = socket.socket()
         self.socket.settimeout(15)
-        self.socket.sendall(first)
+        # A port is taken at the connection, when one that served another destination will do: a test makes
+        # more connections in a minute than there are ports
+        self.socket.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+        try:
+            self.socket.bind((source, 0))
+            self.socket.connect(("127.0.0.1", port))
+            self.socket.sendall(first)
+        except BaseException:
+            self.socket.close()
+            raise
 
     def line(self) -> str:
         """The next line that comes back; "" when the connection ends."""
-        data = bytearray()
-        while not data.endswith(b"\n"):
+        data = bytearray(self._rest)
+        while b"\n" not in data:
             try:
-                byte = self.socket.recv(1)
+                more = self.socket.recv(65536)
             except ConnectionResetError:
                 return ""
-            if not byte:
+            if not more:
                 return ""
-            data += byte
-        return data.decode().strip()
+            data += more
+        line, _, self._rest = bytes(data).partition(b"\n")
+        return line.decode().strip()
 
     def say(self, text: str) -> str:
         """Send a line and return what comes back."""
