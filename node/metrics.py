@@ -5,6 +5,8 @@ in a shared folder and the web process sums them up for `/metrics`. Labels never
 titles, reasons and stages only, and AE titles only of configured peers ("other" for the rest).
 """
 
+from pathlib import Path
+
 from prometheus_client import Counter, Gauge, Histogram
 
 _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -51,3 +53,12 @@ AUDIT_UNSEALED = Gauge(
 AUDIT_UNSEALED_SECONDS = Gauge(
     "stele_audit_unsealed_seconds", "Age of the oldest such event", multiprocess_mode="mostrecent"
 )
+
+
+def forget_the_dead(folder: Path) -> None:
+    """Take out of the metrics of living processes in `folder` those that ended and nobody counted out: their
+    supervisor was killed, and they finished what they had begun after it."""
+    for file in folder.glob("gauge_live*_*.db"):
+        pid = file.stem.rpartition("_")[2]
+        if not Path("/proc", pid).exists():
+            file.unlink(missing_ok=True)

@@ -70,9 +70,7 @@ class Supervisor:
         settings = self._settings
         run_folder = bootstrap.run_file(settings).parent
         run_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if shared := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-            _forget_the_dead(Path(shared))
-        else:
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
             metrics_folder = run_folder / "metrics"
             shutil.rmtree(metrics_folder, ignore_errors=True)
             metrics_folder.mkdir(mode=0o700)
@@ -133,14 +131,6 @@ class Supervisor:
                 process.wait()
         for process in living:
             multiprocess.mark_process_dead(process.pid)  # type: ignore[no-untyped-call]
-
-
-def _forget_the_dead(metrics_folder: Path) -> None:
-    """Take processes that ended without their supervisor's knowing out of the metrics of living ones."""
-    for file in metrics_folder.glob("gauge_live*_*.db"):
-        pid = file.stem.rpartition("_")[2]
-        if not Path("/proc", pid).exists():
-            file.unlink(missing_ok=True)
 
 
 def _allow_open_files() -> None:

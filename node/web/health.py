@@ -4,12 +4,14 @@ import os
 import socket
 import threading
 import time
+from pathlib import Path
 
 import falcon
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest, multiprocess
 
 from node.config import Dicom
 from node.domain.errors import Reason, Refusal
+from node.metrics import forget_the_dead
 from node.services.archive import Archive
 from node.web.body import JSON, send_json
 
@@ -88,7 +90,8 @@ class Metrics:
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         """Prometheus's text format."""
         registry = REGISTRY
-        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+            forget_the_dead(Path(folder))
             registry = CollectorRegistry()
             multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         resp.content_type = CONTENT_TYPE_LATEST
