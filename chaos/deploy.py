@@ -6,9 +6,9 @@ import sys
 import time
 from pathlib import Path
 
-from chaos.deployed import ROOT, Deployed, Entrance, add_machine
+from chaos.deployed import ROOT, Deployed, Entrance
 from chaos.lab.lab import VIRTUAL_ADDRESS, Lab
-from chaos.lab.shell import LabError
+from chaos.lab.shell import LabError, run
 
 DEPLOY_SECONDS = 1500.0
 INVENTORY = ROOT / "ansible/inventories/lab/three.yml"
@@ -42,10 +42,20 @@ def changed(lab: Lab, playbook: str) -> dict[str, int]:
 def enter(lab: Lab) -> Deployed:
     """The cluster that is deployed on the lab, with an account for its clients."""
     token = lab.folder / "token"
+    cluster = Deployed(lab, Entrance(VIRTUAL_ADDRESS, SERVER_NAME, _pki(lab) / "ca.crt", token))
     if not token.exists():
-        host = next(host for host in lab.hosts.values() if host.powered)
-        secret = add_machine(host, MACHINE, "technologist")
+        said = cluster.stele("machine", "add", MACHINE, "--role", "technologist")
         token.touch(mode=0o600)
-        token.write_text(secret)
-    ca = lab.folder / "ansible/pki/ca.crt"
-    return Deployed(lab, Entrance(VIRTUAL_ADDRESS, SERVER_NAME, ca, token))
+        token.write_text(said.strip().splitlines()[-1])
+    return cluster
+
+
+def client_certificate(lab: Lab, name: str) -> tuple[Path, Path]:
+    """Certificate and key (PEM files) of a modality, by the authority that the cluster's HAProxy trusts."""
+    issue = ROOT / "ansible/roles/certificates/files/issue"
+    run("sh", str(issue), str(_pki(lab)), name, "30", "1", f"DNS:{name}")
+    return _pki(lab) / f"{name}.crt", _pki(lab) / f"{name}.key"
+
+
+def _pki(lab: Lab) -> Path:
+    return lab.folder / "ansible/pki"

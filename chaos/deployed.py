@@ -19,6 +19,11 @@ from chaos.lab.shell import LabError, run
 STATUS_SECONDS = 30.0
 POLL_SECONDS = 0.5
 STELE_CLUSTER = "/opt/stele/bin/stele-cluster"
+# The node's command line, as its own user
+STELE = (
+    *("runuser", "-u", "stele", "--", "env", "STELE_CONFIG=/etc/stele/stele.toml"),
+    "/opt/stele/bin/stele",
+)
 ROOT = Path(__file__).parents[1]  # of the sources, which the clients' programs are started from
 
 
@@ -85,6 +90,19 @@ class Deployed:
             time.sleep(POLL_SECONDS)
         return time.monotonic() - began
 
+    def stele(self, *arguments: str) -> str:
+        """What the command `stele` says on the first host that is on; LabError if it fails."""
+        host = next((host for host in self.lab.hosts.values() if host.powered), None)
+        if host is None:
+            raise LabError("every host is off")
+        return host.run(*STELE, *arguments).decode()
+
+    def sql(self, statement: str) -> list[list[str]]:
+        """Rows of a query at the catalog's primary, each value as text; LabError."""
+        psql = ("runuser", "-u", "postgres", "--", "psql", "-d", "stele", "-At", "-F", "\t", "-c", statement)
+        lines = self.primary().run(*psql).decode().splitlines()
+        return [line.split("\t") for line in lines]
+
     def primary(self) -> Host:
         """The host of the catalog's primary; LabError if there is none."""
         return self._named("primary")
@@ -128,17 +146,3 @@ class Deployed:
         """Read everything that the histories tell of, by every service, into the file `out`."""
         files = [str(each) for each in histories]
         run(*self.client_program("chaos.readback", "--out", str(out), *files), seconds=seconds)
-
-
-def add_machine(host: Host, name: str, role: str) -> str:
-    """A new machine's account on the cluster; returns its bearer token."""
-    stele = (
-        "runuser",
-        "-u",
-        "stele",
-        "--",
-        "env",
-        "STELE_CONFIG=/etc/stele/stele.toml",
-        "/opt/stele/bin/stele",
-    )
-    return host.run(*stele, "machine", "add", name, "--role", role).decode().strip().splitlines()[-1]

@@ -27,8 +27,8 @@ class Injected:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`recovery_seconds`: from the fault to the next acknowledgement of what was sent after it.
-    `hold_seconds`: how long it stays after that before it is healed."""
+    """`recovery_seconds`: without any acknowledgement, at the most. `hold_seconds`: how long it stays after
+    the next acknowledgement before it is healed."""
 
     name: str
     tier: str

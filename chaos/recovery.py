@@ -45,24 +45,3 @@ def longest_gap(
     inside = [each.returned for each in stores if each.acknowledged and first < each.returned < last]
     times = [first, *sorted(inside), last]
     return max((Gap(*pair) for pair in pairwise(times)), key=lambda gap: gap.seconds)
-
-
-def gap_around(operations: Iterable[Operation], moment: float) -> Gap | None:
-    """The time without an acknowledgement that a moment lies in; None if it lies outside of the history."""
-    stores = [each for each in operations if each.kind in STORES]
-    if not stores:
-        return None
-    first, last = min(each.invoked for each in stores), max(each.returned for each in stores)
-    if not first <= moment <= last:
-        return None
-    ends = [each.returned for each in stores if each.acknowledged]
-    begin = max((each for each in ends if each <= moment), default=first)
-    return Gap(begin, min((each for each in ends if each > moment), default=last))
-
-
-def by_client(operations: Iterable[Operation]) -> dict[str, list[Operation]]:
-    """Each client's own operations: one may still wait while others are served again."""
-    found: dict[str, list[Operation]] = {}
-    for each in operations:
-        found.setdefault(each.client, []).append(each)
-    return found

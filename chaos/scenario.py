@@ -20,22 +20,23 @@ from chaos.deployed import Deployed
 from chaos.faults import Fault
 from chaos.history import Follower
 from chaos.lab.shell import LabError, wait_for
-from chaos.recovery import gap_around, recovery_seconds
+from chaos.recovery import longest_gap, recovery_seconds
 
 WELL_SECONDS = 300.0  # for the cluster to be whole again
 BEFORE = 20  # acknowledgements before the fault
 AFTER_SECONDS = 3.0  # of traffic in a cluster that is whole again
-TRAFFIC_SECONDS = 900.0  # a bound; it is ended when the scenario is over
+TRAFFIC_SECONDS = 600.0  # a bound; it is ended when the scenario is over
 ENDING_SECONDS = 90.0  # an operation's patience, and the end of the clients themselves
 RATE = 10.0  # instances per second
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a scenario went; all times in seconds. `recovery`: None if nothing was acknowledged any more.
+    """How a scenario went; all times in seconds.
 
-    `gap`: the time without any acknowledgement around the fault. `whole`: from the healing until nothing was
-    wrong. `load`: the machine's load average at the end, of `cores`.
+    `recovery`: the longest time without any acknowledgement from the fault to the end, healing included; None
+    if nothing was acknowledged any more. `whole`: from the healing until nothing was wrong. `load`: the
+    machine's load average at the end, of `cores`.
     """
 
     fault: str
@@ -44,7 +45,6 @@ class Outcome:
     victim: str
     target: float
     recovery: float | None
-    gap: float | None
     whole: float
     acknowledged: int
     refused: int
@@ -82,7 +82,8 @@ def run(cluster: Deployed, fault: Fault, seed: int, folder: Path, rate: float = 
     finally:
         _end(clients)
     operations = history.read([log]).operations
-    gap = gap_around(operations, moment)
+    gap = longest_gap(operations, moment)
+    served = recovery_seconds(operations, moment) is not None
     ends = [each.result for each in operations if each.kind in history.STORES]
     return Outcome(
         fault=fault.name,
@@ -90,8 +91,7 @@ def run(cluster: Deployed, fault: Fault, seed: int, folder: Path, rate: float = 
         seed=seed,
         victim=injected.victim,
         target=fault.recovery_seconds,
-        recovery=recovery_seconds(operations, moment),
-        gap=gap.seconds if gap else None,
+        recovery=gap.seconds if gap and served else None,
         whole=whole,
         acknowledged=ends.count(history.Result.OK),
         refused=ends.count(history.Result.REFUSED),

@@ -98,18 +98,18 @@ class WebSession:
     def __init__(self, web: Web, pages: Callable[[str], None]) -> None:
         self.web = web
         self._pages = pages
-        self._session = requests.Session()
-        self._session.trust_env = False  # no proxies of the machine
-        self._session.verify = web.ca or True
+        self.requests = requests.Session()
+        self.requests.trust_env = False  # no proxies of the machine
+        self.requests.verify = web.ca or True
         if web.token:
-            self._session.headers["Authorization"] = f"Bearer {web.token}"
+            self.requests.headers["Authorization"] = f"Bearer {web.token}"
         origin = web.url
         if web.server_name:
-            self._session.mount("https://", _Named(web.server_name))
-            self._session.headers["Host"] = web.server_name
+            self.requests.mount("https://", _Named(web.server_name))
+            self.requests.headers["Host"] = web.server_name
             origin = f"https://{web.server_name}"
         if web.login:
-            self._session.headers["Origin"] = origin  # of what a session changes, the archive demands it
+            self.requests.headers["Origin"] = origin  # of what a session changes, the archive demands it
 
     def get(self, path: str, accept: str, seconds: float = OPERATION_SECONDS) -> requests.Response:
         """GET below /dicom-web/. requests.RequestException if there is no answer."""
@@ -122,14 +122,14 @@ class WebSession:
 
     def close(self) -> None:
         """Close the connections."""
-        self._session.close()
+        self.requests.close()
 
     def _call(
         self, method: str, path: str, headers: dict[str, str], body: bytes | None, seconds: float
     ) -> requests.Response:
-        if self.web.login and not self._session.cookies:
+        if self.web.login and not self.requests.cookies:
             self._log_in(*self.web.login)
-        answer = self._session.request(
+        answer = self.requests.request(
             method,
             f"{self.web.url}{path}",
             headers=headers,
@@ -139,11 +139,11 @@ class WebSession:
         if answer.status_code >= 400:
             self._pages(answer.text)
         if answer.status_code == 401:
-            self._session.cookies.clear()  # the session has ended: log in again next time
+            self.requests.cookies.clear()  # the session has ended: log in again next time
         return answer
 
     def _log_in(self, name: str, password: str) -> None:
-        answer = self._session.post(
+        answer = self.requests.post(
             f"{self.web.url}/login",
             data={"name": name, "password": password},
             timeout=(CONNECT_SECONDS, OPERATION_SECONDS),

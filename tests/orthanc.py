@@ -1,7 +1,7 @@
 """Debian's Orthanc as a peer, with its DICOMweb plugin and, where a DSN is given, its PostgreSQL plugins.
 
 Debian 12's Orthanc listens on every address whatever its settings say. It is therefore only started where
-there is nothing but loopback (`make test` runs the tests in such a network namespace).
+there is nothing but loopback (`make test` runs the tests in such a network namespace), or the lab's bridge.
 """
 
 import json
@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import requests
 
+from chaos.lab.network import CLIENT_PORT
 from tests.support import free_port, require, wait_until
 
 PLUGINS = Path("/usr/share/orthanc/plugins")
@@ -48,28 +49,29 @@ class Orthanc:
         answer.raise_for_status()
         return answer.json()
 
+    def delete(self, path: str) -> None:
+        """DELETE a resource."""
+        requests.delete(f"{self.url}{path}", timeout=60).raise_for_status()
+
 
 def isolated() -> bool:
-    """Whether this network namespace has nothing but loopback."""
-    return [entry.name for entry in Path("/sys/class/net").iterdir()] in (["lo"], []) or _only_loopback()
-
-
-def _only_loopback() -> bool:
-    # /sys may still show the namespace it was mounted in
-    lines = Path("/proc/self/net/dev").read_text().splitlines()[2:]
-    return [line.split(":")[0].strip() for line in lines] == ["lo"]
+    """Whether this thread's network namespace has nothing but loopback, or is where a lab's clients stand."""
+    net = Path("/proc/thread-self/net")  # /sys may still show the namespace it was mounted in
+    interfaces = {line.split(":")[0].strip() for line in (net / "dev").read_text().splitlines()[2:]}
+    routes = [line.split()[1] for line in (net / "route").read_text().splitlines()[1:]]
+    return interfaces == {"lo"} or (interfaces == {"lo", CLIENT_PORT} and "00000000" not in routes)
 
 
 @contextmanager
 def running_orthanc(
     folder: Path,
     *,
-    modalities: dict[str, tuple[str, int]] | None = None,
+    modalities: dict[str, tuple[str, str, int]] | None = None,
     dicomweb: dict[str, str] | None = None,
     postgres: dict[str, Any] | None = None,
     settings: dict[str, Any] | None = None,
 ) -> Iterator[Orthanc]:
-    """Start Orthanc in `folder`. `modalities`: name → (AE title, port) on loopback; `dicomweb`: name → URL
+    """Start Orthanc in `folder`. `modalities`: name → (AE title, host, port); `dicomweb`: name → URL
     of servers it may talk to; `postgres`: its PostgreSQL section (index and storage)."""
     require("Orthanc")
     if not isolated():
@@ -97,8 +99,8 @@ def running_orthanc(
         "OverwriteInstances": False,
         "Plugins": [str(PLUGINS / plugin) for plugin in plugins],
         "DicomModalities": {
-            name: {"AET": title, "Host": "127.0.0.1", "Port": port, "AllowTranscoding": False}
-            for name, (title, port) in (modalities or {}).items()
+            name: {"AET": title, "Host": host, "Port": port, "AllowTranscoding": False}
+            for name, (title, host, port) in (modalities or {}).items()
         },
         "DicomWeb": {
             "Enable": True,

@@ -4,17 +4,23 @@ The bridge is where cables are cut: frames are dropped between two ports, in one
 of nftables that the hosts can neither see nor touch. Both namespaces have no route to anything else.
 """
 
+import ctypes
 import json
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 from chaos.lab.shell import LabError, attempt, run
 
 SUBNET = "198.18.0"  # RFC 2544: for benchmarks of devices, routed nowhere
 PREFIX_LENGTH = 24
 CLIENT = "client"
+CLIENT_PORT = "host0"  # the clients' end of their cable, as a host calls its own
 CLIENT_ADDRESS = f"{SUBNET}.100"
 BRIDGE = "bridge"
 RATE_LATENCY_MS = 400
+CLONE_NEWNET = 0x40000000  # setns(2)
 
 # Frames between two ports: the pair in `cut` is dropped, others run through the loss chain of either port.
 _RULES = """
@@ -45,7 +51,7 @@ class Network:
             run("ip", "-n", namespace, "link", "set", "lo", "up")
         self._ip("link", "add", BRIDGE, "type", "bridge", "forward_delay", "0")
         self._ip("link", "set", BRIDGE, "up")
-        peer = ("peer", "name", "host0", "netns", self.client_namespace)
+        peer = ("peer", "name", CLIENT_PORT, "netns", self.client_namespace)
         self._ip("link", "add", port(CLIENT), "type", "veth", *peer)
         run(
             "ip",
@@ -55,9 +61,9 @@ class Network:
             "add",
             f"{CLIENT_ADDRESS}/{PREFIX_LENGTH}",
             "dev",
-            "host0",
+            CLIENT_PORT,
         )
-        run("ip", "-n", self.client_namespace, "link", "set", "host0", "up")
+        run("ip", "-n", self.client_namespace, "link", "set", CLIENT_PORT, "up")
         self.plug(CLIENT)
         loss = [f"add chain bridge lab {_loss_chain(member)}" for member in self._members]
         for member in self._members:
@@ -85,6 +91,19 @@ class Network:
                 for process in run("ip", "netns", "pids", namespace).split():
                     attempt(("kill", "-KILL", process.decode()), seconds=10)
                 run("ip", "netns", "delete", namespace)
+
+    # --- The clients' side -----------------------------------------------------------------------
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Put the calling thread, and the threads and programs it starts, where clients stand. LabError."""
+        here, there = Path("/proc/thread-self/ns/net"), Path("/run/netns", self.client_namespace)
+        with here.open() as former, there.open() as ours:
+            _enter(ours.fileno())
+            try:
+                yield
+            finally:
+                _enter(former.fileno())
 
     # --- Faults ----------------------------------------------------------------------------------
 
@@ -179,6 +198,12 @@ def port(member: str) -> str:
 def namespaces() -> set[str]:
     """Names of the network namespaces on this machine."""
     return {line.split()[0].decode() for line in run("ip", "netns", "list").splitlines() if line.strip()}
+
+
+def _enter(namespace: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)  # Python 3.12 has os.setns
+    if libc.setns(namespace, CLONE_NEWNET) != 0:
+        raise LabError(f"cannot enter a network namespace: {os.strerror(ctypes.get_errno())}")
 
 
 def _member(port_name: str) -> str:

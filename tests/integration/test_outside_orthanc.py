@@ -58,7 +58,7 @@ def peers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Archive, O
         url = f"{archive.base_url}/dicom-web/"
         with running_orthanc(
             folder / "orthanc",
-            modalities={"stele": ("STELE", archive.dicom_port)},
+            modalities={"stele": ("STELE", "127.0.0.1", archive.dicom_port)},
             dicomweb={"stele": url},
         ) as orthanc:
             address = f"127.0.0.1:{orthanc.dicom_port}"

@@ -131,7 +131,7 @@ def with_pynetdicom(port: int, files: list[Path]) -> None:
 
 def with_orthanc(relay: Relay, folder: Path, files: list[Path]) -> None:
     """Store all images; it releases when it has been idle for a while."""
-    with running_orthanc(folder, modalities={"archive": ("STELE", relay.port)}) as orthanc:
+    with running_orthanc(folder, modalities={"archive": ("STELE", "127.0.0.1", relay.port)}) as orthanc:
         for path in files:
             orthanc.post("/instances", path.read_bytes())
         instances = orthanc.get("/instances")
