@@ -11,7 +11,7 @@ HOSTS ?= 3
 
 export STELE_VIEWER__PATH := $(VIEWER)
 
-.PHONY: run test install install-test lint bench bundle lab lab-down cluster lock clean
+.PHONY: run test smoke install install-test lint bench bundle lab lab-down cluster lock clean
 
 run: install ## The archive on embedded defaults, a real study, the viewer's address
 	.ci/install-packages tests/demo-packages.txt
@@ -24,7 +24,10 @@ install-test: install $(VENV)/.installed-test ## And what the tests need
 	$(BIN)/python -m chaos.lab prepare
 
 test: install-test lint ## Every test; as root nothing may be skipped for a missing part
-	.ci/isolated env STELE_TEST_REQUIRE_ALL=$(if $(filter 0,$(shell id -u)),1,0) $(BIN)/pytest $(JUNIT)
+	.ci/isolated env STELE_TEST_REQUIRE_ALL=$(if $(filter 0,$(shell id -u)),1,0) $(BIN)/pytest -m "not deployed" $(JUNIT)
+
+smoke: install-test bundle ## A cluster on the lab's own three hosts, seen from outside and under one fault of each tier
+	.ci/isolated env STELE_TEST_REQUIRE_ALL=$(if $(filter 0,$(shell id -u)),1,0) $(BIN)/pytest -m deployed $(JUNIT)
 
 lint: install-test ## Style, types, import rules
 	$(BIN)/ruff check .

@@ -30,7 +30,13 @@ from tests.browser.viewing import Viewing
 from tests.orthanc import running_orthanc
 from tests.support import free_port, require, wait_until
 
-pytestmark = [pytest.mark.lab, pytest.mark.peers, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [
+    pytest.mark.deployed,
+    pytest.mark.lab,
+    pytest.mark.peers,
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),
+]
 
 SLICES = 4
 TLS_PORT = 2762

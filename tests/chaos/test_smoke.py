@@ -10,7 +10,7 @@ from chaos.faults import FAULTS
 from chaos.scenario import Outcome
 from tests.chaos.conftest import tell
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.deployed, pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 SEED = 1
 SMOKE = (
