@@ -11,6 +11,7 @@ state stays. `cluster.serving` says what becomes of an empty registry.
 
 import json
 import os
+import socket
 import threading
 import time
 from collections.abc import Sequence
@@ -36,6 +37,7 @@ ETCD_UP = Gauge("stele_agent_etcd_up", "Whether the registry could be read latel
 NODES = Gauge("stele_agent_nodes", "Nodes in HAProxy's configuration", ["state"])
 KEPT = Gauge("stele_agent_registry_empty", "1 while an empty registry is overruled by the last known nodes")
 CURRENT = Gauge("stele_agent_config_current", "Whether HAProxy runs what the registry asks for")
+HELD = Gauge("stele_agent_virtual_ip_held", "Whether this host has the virtual IP")
 
 log = structlog.get_logger()
 
@@ -141,3 +143,14 @@ class Agent:
         if message and self._told.get(about) != message:
             log.warning(message)
         self._told[about] = message
+
+
+def holds(address: str) -> bool:
+    """Whether an IP address is one of this host's: a socket cannot be bound to any other (ip(7))."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as tried:
+        try:
+            tried.bind((address, 0))
+        except OSError:
+            return False
+    return True

@@ -82,7 +82,7 @@ def observe(topology: Topology) -> Observed:
         members = pool.submit(_members, topology)
         ceph_state = pool.submit(_ceph)
         holder = pool.submit(_host_at, topology, topology.virtual_ip)
-        presented = [pool.submit(_certificate, *each) for each in _presented(topology)]
+        presented = [pool.submit(certificate, *each) for each in tls_servers(topology)]
         state, trouble = ceph_state.result()
         return Observed(
             etcd=_results(etcd),
@@ -185,7 +185,7 @@ def _ceph() -> tuple[CephStatus | None, str]:
         return None, str(error)
 
 
-def _presented(topology: Topology) -> list[tuple[str, str, str, int]]:
+def tls_servers(topology: Topology) -> list[tuple[str, str, str, int]]:
     """Every TLS server of the cluster: host, service, address, port."""
     ports = topology.ports
     services = {
@@ -201,5 +201,6 @@ def _presented(topology: Topology) -> list[tuple[str, str, str, int]]:
     ]
 
 
-def _certificate(host: str, service: str, address: str, port: int) -> Certificate:
+def certificate(host: str, service: str, address: str, port: int) -> Certificate:
+    """What one of `tls_servers` presents right now."""
     return Certificate(host, service, certificates.expiry(address, port, identity().unchecked()))

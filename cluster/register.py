@@ -62,6 +62,7 @@ class Registrar:
         """Look at the node and do what its registration needs."""
         if not self._healthy("/health/live"):
             self._was_ready = False  # its lease runs out by itself
+            REGISTERED.set(0)
             return
         self._was_ready = self._was_ready or self._healthy("/health/ready")
         if not self._was_ready:

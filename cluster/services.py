@@ -6,8 +6,8 @@ import threading
 
 from prometheus_client import start_http_server
 
-from cluster import log
-from cluster.agent import Agent
+from cluster import expiry, log
+from cluster.agent import HELD, Agent, holds
 from cluster.clients import etcd_of, places
 from cluster.haproxy import Haproxy
 from cluster.register import Registrar, health_of
@@ -20,9 +20,11 @@ from cluster.topology import Host, Topology
 def run_agent(topology: Topology, host: Host) -> None:
     """Serve as the agent of `host` until SIGTERM."""
     log.set_up()
+    HELD.set_function(lambda: holds(topology.virtual_ip))
     start_http_server(topology.ports.agent, host.address)
-    where = places()
-    Agent(topology, host, etcd_of(topology), Haproxy(where), where).run(_until_told())
+    where, stop = places(), _until_told()
+    threading.Thread(target=expiry.run, args=(topology, stop), name="expiry", daemon=True).start()
+    Agent(topology, host, etcd_of(topology), Haproxy(where), where).run(stop)
 
 
 def run_registrar(topology: Topology, host: Host) -> None:

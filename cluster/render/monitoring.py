@@ -1,8 +1,10 @@
-"""Prometheus's and Alertmanager's configuration. Pure; rules and dashboards are in `monitoring/`."""
+"""Prometheus's and Alertmanager's configuration. Pure; alerts and dashboards are in `monitoring/`."""
 
 from cluster.places import PLACES
 from cluster.render.text import File, endpoint, render
 from cluster.topology import Host, Topology
+
+RULES = "/etc/prometheus/rules"  # where the deployment puts `monitoring/rules`
 
 
 def files(topology: Topology, host: Host) -> tuple[File, ...]:
@@ -18,6 +20,7 @@ def files(topology: Topology, host: Host) -> tuple[File, ...]:
         "postgres": topology.on("postgres"),
         "managers": topology.on("ceph-mgr"),
         "places": PLACES,
+        "rules": RULES,
         "endpoint": endpoint,
     }
     watch, tell = ("prometheus",), ("prometheus-alertmanager",)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+from prometheus_client import REGISTRY
 
 from cluster import registry
 from tests.cluster.front import Front
@@ -87,6 +88,19 @@ def test_a_node_whose_lease_dies_leaves(front: Front, standins: MakeStandIn) -> 
     assert front.has("n2"), "health checks are faster than the lease"
     wait_until(lambda: not front.has("n2"), 20, "n2 has left the configuration")
     assert time.monotonic() - begun < 15
+
+
+def test_a_registrar_tells_that_its_node_is_dead(front: Front, standins: MakeStandIn) -> None:
+    def registered() -> float | None:
+        return REGISTRY.get_sample_value("stele_register_registered")
+
+    node = standins("n1")
+    joined(front, node)
+    assert registered() == 1
+    node.live = False
+    wait_until(lambda: registered() == 0, 5, "the registrar tells")
+    node.live = True
+    wait_until(lambda: registered() == 1, 5, "it is registered again")
 
 
 def test_a_node_that_stops_leaves_at_once(front: Front, standins: MakeStandIn) -> None:

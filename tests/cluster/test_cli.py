@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,14 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import yaml
+from prometheus_client import REGISTRY
+from prometheus_client.parser import text_string_to_metric_families
 
+from cluster import agent, certificates, expiry
 from cluster.parse import parse
 from cluster.places import PLACES
 from cluster.render import haproxy as haproxy_text
+from cluster.tls import plain
 from tests.cluster.example import three_hosts
 from tests.cluster.front import loopback_mapping
-from tests.cluster.servers import DIE_WITH_US, EtcdServers, HaproxyServer, Pki
+from tests.cluster.servers import DIE_WITH_US, EtcdServers, HaproxyServer, Pki, server_port
 from tests.cluster.standin import Client, StandIn, who_answers
 from tests.support import require, wait_until
 
@@ -87,7 +93,7 @@ def test_services_register_drain_and_stop(site: Site) -> None:
     ports = site.topology.ports
     node = StandIn("a", (ports.node_dicom, ports.node_http))
     other = StandIn("b")
-    agent, registrar = site.serve("agent"), site.serve("register")
+    follower, registrar = site.serve("agent"), site.serve("register")
     try:
         wait_until(lambda: who_answers(ports.dicom) == "a", 20, "the node takes traffic")
 
@@ -118,12 +124,67 @@ def test_services_register_drain_and_stop(site: Site) -> None:
         registrar.send_signal(signal.SIGTERM)
         assert registrar.wait(10) == 0
         wait_until(lambda: {who_answers(ports.dicom) for _ in range(4)} == {"b"}, 5, "a has left")
-        agent.send_signal(signal.SIGTERM)
-        assert agent.wait(10) == 0
+        follower.send_signal(signal.SIGTERM)
+        assert follower.wait(10) == 0
         assert {who_answers(ports.dicom) for _ in range(4)} == {"b"}, "HAProxy needs no agent to serve"
     finally:
         node.die()
         other.die()
+
+
+@pytest.mark.cluster
+def test_the_agent_tells_where_the_virtual_ip_is_and_when_certificates_end(site: Site) -> None:
+    """Of three hosts' servers only etcd on host a and HAProxy, which listens on all addresses, run."""
+    site.serve("agent")
+    ports = site.topology.ports
+    url = f"http://127.0.0.1:{ports.agent}/metrics"
+
+    def told() -> dict[tuple[str, str], float]:
+        try:
+            text = plain().get(url, timeout=5).text
+        except requests.RequestException:
+            return {}
+        samples = [each for family in text_string_to_metric_families(text) for each in family.samples]
+        assert {each.value for each in samples if each.name == "stele_agent_virtual_ip_held"} == {1}
+        return {
+            (each.labels["server"], each.labels["service"]): each.value
+            for each in samples
+            if each.name == "stele_certificate_end_timestamp_seconds"
+        }
+
+    def known() -> bool:
+        return len(told()) == len(presented)
+
+    presented = {("a", "etcd"), *((name, service) for name in "abc" for service in ("haproxy", "https"))}
+    wait_until(known, 20, "certificates are looked at")
+    assert told().keys() == presented
+    ends = certificates.end_of(ssl.PEM_cert_to_DER_cert(Path(site.haproxy.places.certificate).read_text()))
+    assert ends is not None
+    assert told()["b", "haproxy"] == ends.timestamp()
+
+
+def test_what_is_no_address_of_this_host_is_not_held() -> None:
+    assert agent.holds("127.0.0.100")
+    assert agent.holds("::1")
+    assert not agent.holds("192.0.2.1")
+    assert not agent.holds("2001:db8::1")
+
+
+@pytest.mark.cluster
+def test_who_presents_nothing_any_more_is_left_out(
+    haproxy: HaproxyServer, pki: Pki, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for each in fields(haproxy.places):
+        monkeypatch.setenv(f"STELE_CLUSTER_{each.name.upper()}", str(getattr(haproxy.places, each.name)))
+    topology = parse(loopback_mapping(server_port()))
+    haproxy.start(haproxy_text.config(topology, topology.hosts[0], (), haproxy.places))
+    metric = "stele_certificate_end_timestamp_seconds"
+    labels = {"server": "a", "service": "https"}
+    expiry.look(topology)
+    assert REGISTRY.get_sample_value(metric, labels) is not None
+    haproxy.close()
+    expiry.look(topology)
+    assert REGISTRY.get_sample_value(metric, labels) is None
 
 
 def _register(site: Site, standin: StandIn) -> None:

@@ -20,7 +20,7 @@ import pytest
 from cluster import render
 from cluster.parse import parse
 from cluster.places import PLACES, Places
-from cluster.render import ceph
+from cluster.render import ceph, monitoring
 from cluster.render import haproxy as haproxy_text
 from cluster.render.node import proxies
 from cluster.topology import Topology
@@ -59,6 +59,7 @@ def localized(text: str, pki: Pki) -> str:
     return text
 
 
+ALERTS = Path(__file__).parents[2] / "monitoring/rules"
 LARGE = topology(eleven_hosts())
 BOTH = pytest.mark.parametrize(
     ("found", "name"), [(topology(), "a"), (LARGE, "front2")], ids=["three", "large"]
@@ -101,7 +102,11 @@ def test_prometheus_and_alertmanager_take_theirs(
 ) -> None:
     require("promtool", "amtool")
     folder = lay_out(tmp_path, found, name, pki) / "etc/prometheus"
-    assert "SUCCESS" in said_by("promtool", "check", "config", str(folder / "prometheus.yml"))
+    config = folder / "prometheus.yml"
+    config.write_text(config.read_text().replace(monitoring.RULES, str(ALERTS)))
+    said = said_by("promtool", "check", "config", str(config))
+    assert "SUCCESS" in said
+    assert f"{len(list(ALERTS.iterdir()))} rule files found" in said
     assert "SUCCESS" in said_by("amtool", "check-config", str(folder / "alertmanager.yml"))
 
 
