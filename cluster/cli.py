@@ -2,19 +2,22 @@
 
 import json
 import os
+import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 import yaml
 from rich.console import Console
 
-from cluster import assess, operate, render, rollout, show
+from cluster import assess, members, membership, operate, render, rollout, show
 from cluster.clients import NoCertificate
 from cluster.etcd import Refused, Unavailable
 from cluster.explain import explain
+from cluster.members import NotUnderstood
 from cluster.observe import observe
 from cluster.operate import NotNow
 from cluster.parse import parse
@@ -96,13 +99,10 @@ def render_files(
         typer.Option("--out", help="write the host's files below this folder, with manifest.json"),
     ] = None,
     tier: Annotated[str | None, typer.Option(help="only files of this tier")] = None,
-    joining: Annotated[
-        bool, typer.Option("--joining", help="the host is added to a cluster that runs (etcd)")
-    ] = False,
 ) -> None:
     """Print or write every configuration file of a host."""
     topology = _topology(file)
-    found = render.files(topology, _host(topology, name), file.read_text(), joining=joining)
+    found = render.files(topology, _host(topology, name), file.read_text())
     if tier is not None:
         found = tuple(each for each in found if each.tier == tier)
     if folder is None:
@@ -195,8 +195,8 @@ def switchover(
 @app.command("configure-postgres")
 def configure_postgres(file: TopologyFile = DEFAULT_TOPOLOGY) -> None:
     """Bring what all PostgreSQL members share (in etcd) in step with the topology."""
-    operate.configure_postgres(_topology(file))
-    out.print("configured", highlight=False)
+    changed = operate.configure_postgres(_topology(file))
+    out.print("configured" if changed else "as it should be already", highlight=False)
 
 
 @app.command("rollout")
@@ -216,6 +216,37 @@ def show_rollout(
     if objections:
         _fail("\n".join(f"{host} may not go down: {each}" for each in objections))
     out.print(f"{host} may go down", highlight=False)
+
+
+@app.command("membership")
+def plan_membership(
+    change: Annotated[Literal["add", "replace", "remove"], typer.Argument(help="what the hosts shall do")],
+    names: Annotated[
+        list[str] | None, typer.Argument(help="replace: the new host, and the dead one; remove: who leaves")
+    ] = None,
+    file: TopologyFile = DEFAULT_TOPOLOGY,
+) -> None:
+    """Whether hosts may come or go, from what etcdctl, ceph and patronictl say (JSON, standard input).
+
+    Prints what is to be done, as JSON. Exit status 1 and why if it may not be done. The playbooks ask this.
+    """
+    topology = _topology(file)
+    try:
+        told = members.parse(json.load(sys.stdin))
+    except (NotUnderstood, ValueError) as error:
+        _fail(f"standard input: {error}", code=2)
+    given = names or []
+    if change == "add":
+        plan = membership.add(topology, told)
+    elif change == "remove":
+        plan = membership.remove(topology, told, given)
+    elif given:
+        plan = membership.replace(topology, told, given[0], given[-1])
+    else:
+        _fail("replace: which host?", code=2)
+    if plan.objections:
+        _fail("\n".join(plan.objections))
+    print(json.dumps(asdict(plan)))
 
 
 def _write(folder: Path, file: File) -> None:

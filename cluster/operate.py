@@ -102,9 +102,9 @@ def switchover(topology: Topology, candidate: str | None) -> str:
         raise NotNow(str(error)) from error
 
 
-def configure_postgres(topology: Topology) -> None:
-    """Bring the settings that all PostgreSQL members share in step with the topology. NotNow."""
+def configure_postgres(topology: Topology) -> bool:
+    """Bring what all PostgreSQL members share in step with the topology; False if it is already. NotNow."""
     try:
-        patroni_of(topology).configure(yaml.safe_load(postgres.dcs(topology)))
+        return patroni_of(topology).configure(yaml.safe_load(postgres.dcs(topology)))
     except PatroniRefused as error:
         raise NotNow(str(error)) from error

@@ -71,14 +71,25 @@ class Patroni:
         request = {"leader": leader} | ({"candidate": candidate} if candidate else {})
         return self._tell("POST", "switchover", leader, request)
 
-    def configure(self, settings: Mapping[str, Any]) -> str:
-        """Merge settings into those that all members share."""
+    def configure(self, settings: Mapping[str, Any]) -> bool:
+        """Merge settings into those that all members share; False if they are among them already."""
         for name in self._urls:
             try:
-                return self._tell("PATCH", "config", name, settings)
+                if _includes(self._settings(name), settings):
+                    return False
+                self._tell("PATCH", "config", name, settings)
+                return True
             except PatroniUnavailable:
                 continue
         raise PatroniUnavailable("no member answers")
+
+    def _settings(self, name: str) -> Any:
+        try:
+            answer = self._session.get(f"{self._urls[name]}/config", timeout=SECONDS)
+            answer.raise_for_status()
+            return answer.json()
+        except (requests.exceptions.RequestException, ValueError) as error:
+            raise PatroniUnavailable(f"{name}: {type(error).__name__}") from error
 
     def _tell(self, method: str, path: str, name: str, request: Mapping[str, Any]) -> str:
         try:
@@ -90,6 +101,15 @@ class Patroni:
         if answer.status_code != requests.codes.ok:
             raise PatroniRefused(answer.text.strip())
         return answer.text.strip()
+
+
+def _includes(whole: Any, part: Any) -> bool:
+    """Whether merging `part` into `whole` would change nothing."""
+    if isinstance(part, Mapping):
+        return isinstance(whole, Mapping) and all(
+            key in whole and _includes(whole[key], value) for key, value in part.items()
+        )
+    return bool(whole == part)
 
 
 def _member(told: Mapping[str, Any]) -> Member:

@@ -56,6 +56,22 @@ def status(_options: argparse.Namespace) -> int:
     return 0
 
 
+def renew(options: argparse.Namespace) -> int:
+    """Put a new, empty machine in a host's place, whatever state the old one is in."""
+    found = lab.attach(options.name)
+    if options.host not in found.hosts:
+        raise LabError(f"no host {options.host!r} here; there are {', '.join(found.hosts)}")
+    found.renew(options.host)
+    print(f"{options.host} is a new machine")
+    return 0
+
+
+def add(options: argparse.Namespace) -> int:
+    """Add a host to a lab."""
+    _print_hosts(lab.add(options.name))
+    return 0
+
+
 def ssh(options: argparse.Namespace) -> int:
     """Become ssh to a host, from the clients' side."""
     found = lab.attach(options.name)
@@ -89,6 +105,10 @@ def main() -> int:
     starting.set_defaults(action=up)
     commands.add_parser("down", help="take it down and delete it").set_defaults(action=down)
     commands.add_parser("status", help="what runs").set_defaults(action=status)
+    renewing = commands.add_parser("renew", help="put a new, empty machine in a host's place")
+    renewing.add_argument("host")
+    renewing.set_defaults(action=renew)
+    commands.add_parser("add", help="one more host").set_defaults(action=add)
     entering = commands.add_parser("ssh", help="to a host, or a command on it")
     entering.add_argument("host")
     entering.add_argument("command", nargs=argparse.REMAINDER)

@@ -63,7 +63,7 @@ class Host:
         """Make an empty disk over the shared root and give it an identity; returns its public SSH key."""
         for folder in ("upper", "work"):
             (self._place.disk / folder).mkdir(parents=True)
-        self.root.mkdir(parents=True)
+        self.root.mkdir(parents=True, exist_ok=True)
         disk = self._place.disk
         layers = f"lowerdir={self._place.root_image},upperdir={disk}/upper,workdir={disk}/work"
         run("mount", "-t", "overlay", "-o", layers, self._machine, str(self.root))

@@ -59,28 +59,43 @@ class Lab:
         """Make keys, network and empty disks, start all hosts; returns when SSH answers on each."""
         self.network.make()
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", str(self.folder / "key"))
+        self._install(list(self.hosts.values()))
+
+    def renew(self, name: str) -> None:
+        """Put a new machine in a host's place: same name and address, nothing of what the old one had."""
+        host = self.hosts[name]
+        if host.powered:
+            host.power_off()
+        host.remove()
+        self._install([host])
+
+    def _install(self, hosts: list[Host]) -> None:
+        """Give hosts empty disks, make them known to everybody and start them; returns when SSH answers."""
         authorized = (self.folder / "key.pub").read_text()
         hosts_file = self._hosts_file()
-        known = []
+        known_hosts = self.folder / "known_hosts"
+        known = dict(line.split(" ", 1) for line in _lines(known_hosts))
+        for host in hosts:
+            known[f"{host.name},{host.address}"] = host.make_disk(authorized, hosts_file)
+        known_hosts.write_text("".join(f"{names} {key.strip()}\n" for names, key in known.items()))
         for host in self.hosts.values():
-            public = host.make_disk(authorized, hosts_file)
-            known.append(f"{host.name},{host.address} {public}")
-        (self.folder / "known_hosts").write_text("".join(known))
+            (host.root / "etc/hosts").write_text(hosts_file)
         aliases = [f"Host {host.name}\n  HostName {host.address}\n" for host in self.hosts.values()]
         self.ssh_config.write_text("".join(aliases) + "Host *\n" + _SSH_CONFIG.format(folder=self.folder))
-        self._each(Host.power_on)
-        self._each(Host.wait_ready)
+        for action in (Host.power_on, Host.wait_ready):
+            self._each(action, hosts)
 
     def remove(self) -> None:
         """Take down and delete everything; works on what is left of a lab, too."""
-        self._each(Host.remove)
+        self._each(Host.remove, list(self.hosts.values()))
         self.network.remove()
         shutil.rmtree(self.record.disks, ignore_errors=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _each(self, action: Callable[[Host], None]) -> None:
-        with ThreadPoolExecutor(len(self.hosts)) as threads:
-            list(threads.map(action, self.hosts.values()))
+    @staticmethod
+    def _each(action: Callable[[Host], None], hosts: list[Host]) -> None:
+        with ThreadPoolExecutor(len(hosts)) as threads:
+            list(threads.map(action, hosts))
 
     def _hosts_file(self) -> str:
         lines = ["127.0.0.1 localhost", f"{CLIENT_ADDRESS} {CLIENT}"]
@@ -134,6 +149,21 @@ def start(name: str, hosts: int, cache: Path, *, owned: bool) -> Lab:
     return lab
 
 
+def add(name: str) -> Lab:
+    """Add a host to the running lab of this name, as its last; returns when SSH answers on it. LabError."""
+    with records.locked():
+        before = attach(name).record
+        if before.hosts + 1 not in HOSTS:
+            raise LabError(f"{name} has {before.hosts} hosts, which is as many as can be")
+        record = replace(before, hosts=before.hosts + 1)
+        record.write()
+    lab = Lab(record)
+    added = list(lab.hosts)[-1]
+    lab.network.admit(added)
+    lab.renew(added)
+    return lab
+
+
 def attach(name: str) -> Lab:
     """The running lab of this name; LabError if there is none."""
     record = records.read(name)
@@ -148,6 +178,10 @@ def sweep() -> list[str]:
     for record in abandoned:
         Lab(record).remove()
     return [record.name for record in abandoned]
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text().splitlines() if file.exists() else []
 
 
 @contextmanager

@@ -65,13 +65,18 @@ class Network:
         )
         run("ip", "-n", self.client_namespace, "link", "set", CLIENT_PORT, "up")
         self.plug(CLIENT)
-        loss = [f"add chain bridge lab {_loss_chain(member)}" for member in self._members]
+        self._nft(_RULES)
         for member in self._members:
-            for direction in ("iifname", "oifname"):
-                loss.append(
-                    f'add rule bridge lab forward {direction} "{port(member)}" jump {_loss_chain(member)}'
-                )
-        self._nft(_RULES + "\n".join(loss))
+            self.admit(member)
+
+    def admit(self, member: str) -> None:
+        """Make the rules that a member's faults need; for one that comes later, too."""
+        rules = [f"add chain bridge lab {_loss_chain(member)}"]
+        for direction in ("iifname", "oifname"):
+            rules.append(
+                f'add rule bridge lab forward {direction} "{port(member)}" jump {_loss_chain(member)}'
+            )
+        self._nft("\n".join(rules))
 
     def plug(self, member: str) -> bool:
         """Join a host's port to the bridge; False if the port is not there (yet)."""

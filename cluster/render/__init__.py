@@ -11,11 +11,10 @@ from cluster.topology import Host, Topology
 _READERS = {"haproxy": "stele-agent", "node": "stele-register"}
 
 
-def files(topology: Topology, host: Host, source: str, *, joining: bool = False) -> tuple[File, ...]:
+def files(topology: Topology, host: Host, source: str) -> tuple[File, ...]:
     """Every file of a host, those of each of its tiers.
 
-    `source`: the topology as it was read, which its own services read, too. `joining`: the host is added to a
-    cluster that runs.
+    `source`: the topology as it was read, which its own services read, too.
     """
     readers = tuple(_READERS[tier] for tier in sorted(host.tiers & _READERS.keys()))
     found = [
@@ -29,7 +28,7 @@ def files(topology: Topology, host: Host, source: str, *, joining: bool = False)
     ]
     tiers = host.tiers
     if "etcd" in tiers:
-        found += etcd.files(topology, host, joining=joining)
+        found += etcd.files(topology, host)
     if "postgres" in tiers:
         found += postgres.files(topology, host)
     if "postgres" in tiers or "backup" in tiers:

@@ -6,6 +6,7 @@ from cluster.topology import Host, Topology
 
 POOL = "stele.objects"
 RULE_ID = 42  # of the CRUSH rule; Ceph's own begin at 0
+_BOOTSTRAP = ("mon_initial_members", "mon_host")  # running daemons hear of monitors from the monitors
 _GROUPS_PER_OSD = 100  # shards of placement groups, as Ceph's documentation advises
 
 
@@ -35,7 +36,7 @@ def files(topology: Topology, host: Host) -> tuple[File, ...]:
         shares=memory.shares(host),
         endpoint=endpoint,
     )
-    found = [File("/etc/ceph/ceph.conf", text, "ceph", restarts=("ceph.target",))]
+    found = [File("/etc/ceph/ceph.conf", text, "ceph", restarts=("ceph.target",), bootstrap=_BOOTSTRAP)]
     if "ceph-mon" in host.tiers:
         script = render(
             "ceph-pool.j2",

@@ -14,7 +14,8 @@ _TEMPLATES = Path(__file__).parent.parent / "templates"
 class File:
     """One file of a host. When it changes, the units in `restarts` must restart, those in `reloads` reload.
 
-    `once`: it is a first version only; something on the host keeps it up to date from then on.
+    `once`: it is a first version only; something on the host keeps it up to date from then on. `bootstrap`:
+    beginnings of lines that only point a unit at the others when it starts: it need not restart for them.
     """
 
     path: str
@@ -26,6 +27,7 @@ class File:
     restarts: tuple[str, ...] = ()
     reloads: tuple[str, ...] = ()
     once: bool = False
+    bootstrap: tuple[str, ...] = ()
 
 
 def _quoted(value: object) -> str:

@@ -86,6 +86,21 @@ def test_a_host_that_is_shut_down_stops_its_services_in_order(three_hosts: Lab) 
     host.wait_ready(BOOT_SECONDS)
 
 
+def test_a_new_machine_in_a_hosts_place_has_its_name_and_nothing_else_of_it(three_hosts: Lab) -> None:
+    host, other = three_hosts.hosts["host3"], three_hosts.hosts["host1"]
+    host.run("touch", "/root/lost")
+    identities = ("/etc/machine-id", "/etc/ssh/ssh_host_ed25519_key.pub")
+    before = [host.run("cat", identity) for identity in identities]
+    host.power_off()
+    three_hosts.renew("host3")
+    assert host.ssh("ls", "/root").stdout == b""
+    assert all(host.run("cat", each) != old for each, old in zip(identities, before, strict=True))
+    assert host.run("hostname") == b"host3\n"
+    assert _pings(other, host)
+    three_hosts.renew("host3")
+    assert host.ssh("true").returncode == 0, "also one that runs"
+
+
 def test_a_frozen_host_does_nothing_and_goes_on_where_it_was(three_hosts: Lab) -> None:
     host = three_hosts.hosts["host2"]
     url = _serve(host, "frozen", 8001)
@@ -208,6 +223,10 @@ def test_the_command_line_starts_a_lab_that_stays_and_takes_it_down() -> None:
     try:
         assert "4 hosts answer" in _command(name, "up", "--hosts", "4")
         assert _command(name, "ssh", "host4", "hostname") == "host4\n"
+        assert "host5  198.18.0.15  on" in _command(name, "add")
+        assert _command(name, "ssh", "host1", "getent", "hosts", "host5").split() == ["198.18.0.15", "host5"]
+        assert "host4 is a new machine" in _command(name, "renew", "host4")
+        assert "no host 'host9' here" in _command(name, "renew", "host9", code=1)
         assert network.CLIENT_ADDRESS in _command(name, "run", "ip", "address")
         assert f"{name}: up" in _command(name, "status")
         assert "runs already" in _command(name, "up", code=1)

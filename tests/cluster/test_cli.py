@@ -26,6 +26,7 @@ from tests.cluster.example import three_hosts
 from tests.cluster.front import loopback_mapping
 from tests.cluster.servers import DIE_WITH_US, EtcdServers, HaproxyServer, Pki, server_port
 from tests.cluster.standin import Client, StandIn, who_answers
+from tests.cluster.test_members import gathered
 from tests.support import require, wait_until
 
 COMMAND = (sys.executable, "-m", "cluster.cli")
@@ -266,10 +267,26 @@ def test_every_file_of_a_host_is_written_with_a_manifest(file: str, tmp_path: Pa
 
 
 def test_one_tier_is_printed(file: str) -> None:
-    told = run("render", "--topology", file, "--host", "b", "--tier", "etcd", "--joining").stdout
+    told = run("render", "--topology", file, "--host", "b", "--tier", "etcd").stdout
     assert "# --- /etc/default/etcd\nETCD_NAME=b\n" in told
-    assert "ETCD_INITIAL_CLUSTER_STATE=existing" in told
     assert "patroni" not in told.lower().replace("which patroni and stele use", "")
+
+
+def test_members_are_planned_from_what_tools_say(file: str) -> None:
+    told = json.dumps(gathered())
+
+    def plan(*arguments: str, told: str = told) -> subprocess.CompletedProcess[str]:
+        command = [*COMMAND, "membership", *arguments, "--topology", file]
+        return subprocess.run(command, input=told, capture_output=True, text=True, timeout=60, check=False)
+
+    refused = plan("replace", "b")
+    assert refused.returncode == 1
+    assert "stele-cluster: c: has no data, too; one after the other\n" in refused.stderr
+    assert plan("replace").returncode == 2
+    assert "standard input: KeyError" in plan("add", told="{}").stderr
+    added = plan("add")
+    assert (added.returncode, json.loads(added.stdout)["joining"]) == (0, ["b", "c"]), added.stderr
+    assert "etcd: without b, 0 of 0 voters answer and 1 must" in plan("remove", "b").stderr
 
 
 def test_the_topology_is_checked_and_explained(file: str) -> None:

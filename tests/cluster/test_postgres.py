@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -214,7 +215,10 @@ def test_commits_wait_for_a_quorum_and_a_dead_primary_is_replaced(members: Membe
     with pytest.raises(NotNow, match="is the primary already"):
         operate.switchover(members.topology, members.leader)
     wait_until(members.whole, 30, "all follow the new primary")
-    operate.configure_postgres(members.topology)
+    assert not operate.configure_postgres(members.topology), "nothing is to be changed"
+    larger = replace(members.topology, dimse_workers=members.topology.dimse_workers + 1)
+    assert operate.configure_postgres(larger)
+    wait_until(lambda: not operate.configure_postgres(larger), 20, "members have read what has changed")
 
     dead = members.leader
     members.kill(dead)

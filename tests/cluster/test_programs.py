@@ -222,11 +222,8 @@ def test_scripts_parse(found: Topology, name: str, pki: Pki, tmp_path: Path) -> 
         assert Path(path).suffix == ""
 
 
-@pytest.mark.parametrize(("found", "per_host"), [(topology(), 2), (LARGE, 1)], ids=["3+3", "4+2"])
-def test_every_object_lies_on_as_many_hosts_as_it_should(
-    found: Topology, per_host: int, tmp_path: Path
-) -> None:
-    """Ceph's own placement, over a map of the topology's hosts and disks."""
+def _crush_map(found: Topology, folder: Path) -> tuple[str, dict[int, str]]:
+    """A compiled map of the hosts' OSDs with the rendered rule, and the host of each OSD."""
     require("crushtool")
     hosts = found.on("ceph-osd")
     lines, osd = ["type 0 osd", "type 1 host", "type 11 root"], 0
@@ -242,7 +239,7 @@ def test_every_object_lies_on_as_many_hosts_as_it_should(
         buckets += [f"host {host.name} {{", f"\tid -{number}", "\talg straw2", "\thash 0", *items, "}"]
     items = [f"\titem {host.name} weight {len(host.osd_devices)}.000" for host in hosts]
     buckets += ["root default {", "\tid -1", "\talg straw2", "\thash 0", *items, "}"]
-    text = tmp_path / "map"
+    text = folder / "map"
     text.write_text(
         "\n".join(sorted(lines[:osd], key=lambda line: int(line.split()[1])) + lines[osd:] + buckets)
     )
@@ -251,18 +248,55 @@ def test_every_object_lies_on_as_many_hosts_as_it_should(
         rule = rule.replace("type erasure", "type erasure\n\tmin_size 1\n\tmax_size 9")
     with text.open("a") as stream:
         stream.write("\n" + rule)
-    compiled = str(tmp_path / "compiled")
+    compiled = str(folder / "compiled")
     said_by("crushtool", "-c", str(text), "-o", compiled)
+    return compiled, where
+
+
+def _mappings(compiled: str, found: Topology, *more: str) -> list[list[int]]:
+    """On which OSDs the rule puts each of 500 placement groups' shards."""
     shards = found.erasure.k + found.erasure.m
     arguments = ("--test", "--show-mappings", "--rule", str(ceph.RULE_ID), "--num-rep", str(shards))
-    told = said_by("crushtool", "-i", compiled, *arguments, "--min-x", "0", "--max-x", "499")
-    mappings = re.findall(r"\[([\d,]+)\]", told)
-    assert len(mappings) == 500
-    for mapping in mappings:
-        osds = [int(each) for each in mapping.split(",")]
-        assert len(set(osds)) == shards
+    told = said_by("crushtool", "-i", compiled, *arguments, "--min-x", "0", "--max-x", "499", *more)
+    found_mappings = [[int(each) for each in line.split(",")] for line in re.findall(r"\[([\d,]+)\]", told)]
+    assert len(found_mappings) == 500
+    return found_mappings
+
+
+@pytest.mark.parametrize(("found", "per_host"), [(topology(), 2), (LARGE, 1)], ids=["3+3", "4+2"])
+def test_every_object_lies_on_as_many_hosts_as_it_should(
+    found: Topology, per_host: int, tmp_path: Path
+) -> None:
+    """Ceph's own placement, over a map of the topology's hosts and disks."""
+    compiled, where = _crush_map(found, tmp_path)
+    for osds in _mappings(compiled, found):
+        assert len(set(osds)) == found.erasure.k + found.erasure.m
         names = [where[each] for each in osds]
         assert {names.count(name) for name in names} == {per_host}
+
+
+def test_shards_leave_a_host_whose_osds_weigh_nothing_but_not_one_whose_osds_are_only_out(
+    tmp_path: Path,
+) -> None:
+    hosts = three_hosts()["hosts"]
+    four = topology(
+        three_hosts(
+            hosts={
+                **hosts,
+                "d": {**hosts["a"], "address": "198.18.0.14", "tiers": ["ceph-osd", "node"]},
+            }
+        )
+    )
+    compiled, where = _crush_map(four, tmp_path)
+    leaving = [osd for osd, name in where.items() if name == "d"]
+    out = [part for osd in leaving for part in ("--weight", str(osd), "0")]
+    nowhere = 0x7FFFFFFF
+    assert any(nowhere in osds for osds in _mappings(compiled, four, *out))
+    for osd in leaving:
+        said_by("crushtool", "-i", compiled, "--reweight-item", f"osd.{osd}", "0", "-o", compiled)
+    for osds in _mappings(compiled, four):
+        assert nowhere not in osds
+        assert not set(osds) & set(leaving)
 
 
 def test_toml_survives_what_an_ae_title_may_hold() -> None:
