@@ -218,6 +218,20 @@ def show_rollout(
     out.print(f"{host} may go down", highlight=False)
 
 
+@app.command()
+def whole(
+    file: TopologyFile = DEFAULT_TOPOLOGY,
+    seconds: Annotated[float, typer.Option(min=0, help="wait so long for it")] = 600,
+) -> None:
+    """Wait until every tier is whole, but for nodes that drain. Exit status 1 and what is missing if not."""
+
+    def tell(message: str) -> None:
+        err.print(message, highlight=False, markup=False, soft_wrap=True)
+
+    operate.wait_whole(_topology(file), seconds, tell)
+    out.print("whole", highlight=False)
+
+
 def _write(folder: Path, file: File) -> None:
     """Write one file, but leave it alone if it is the same already."""
     path = folder / file.path.lstrip("/")

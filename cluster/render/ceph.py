@@ -6,6 +6,7 @@ from cluster.topology import Host, Topology
 
 POOL = "stele.objects"
 RULE_ID = 42  # of the CRUSH rule; Ceph's own begin at 0
+_TIERS = ("ceph-mon", "ceph-mgr", "ceph-osd")  # in the order in which to change them
 _GROUPS_PER_OSD = 100  # shards of placement groups, as Ceph's documentation advises
 
 
@@ -35,7 +36,8 @@ def files(topology: Topology, host: Host) -> tuple[File, ...]:
         shares=memory.shares(host),
         endpoint=endpoint,
     )
-    found = [File("/etc/ceph/ceph.conf", text, "ceph", restarts=("ceph.target",))]
+    daemons = tuple(f"{tier}@*" for tier in _TIERS if tier in host.tiers)
+    found = [File("/etc/ceph/ceph.conf", text, "ceph", restarts=daemons)]
     if "ceph-mon" in host.tiers:
         script = render(
             "ceph-pool.j2",
