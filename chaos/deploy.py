@@ -47,5 +47,5 @@ def enter(lab: Lab) -> Deployed:
         secret = add_machine(host, MACHINE, "technologist")
         token.touch(mode=0o600)
         token.write_text(secret)
-    ca = lab.folder / "ansible/pki/ca.crt"
+    ca = lab.folder / "ansible/pki/trusted.crt"
     return Deployed(lab, Entrance(VIRTUAL_ADDRESS, SERVER_NAME, ca, token))

@@ -169,7 +169,7 @@ def test_status_tells_what_is_there_and_what_is_not(site: Site) -> None:
 
     waited = site.run("whole", "--seconds", "1")
     assert waited.returncode == 1
-    assert "stele-cluster: not whole after 1 s: b: some tier does not answer" in waited.stderr
+    assert "stele-cluster: not whole after 1 s: a: some tier does not answer" in waited.stderr
     assert "ceph: not every placement group" in waited.stderr
 
 
