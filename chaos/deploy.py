@@ -11,6 +11,7 @@ from chaos.lab.lab import VIRTUAL_ADDRESS, Lab
 from chaos.lab.shell import LabError
 
 DEPLOY_SECONDS = 1500.0
+BUNDLE = ROOT / ".cache/bundle"
 INVENTORY = ROOT / "ansible/inventories/lab/three.yml"
 SERVER_NAME = "pacs.lab.example"  # of that inventory, as the lab's virtual address is
 MACHINE = "chaos"  # the clients' account
@@ -31,6 +32,11 @@ def play(lab: Lab, playbook: str, *options: str, seconds: float = DEPLOY_SECONDS
         said = (done.stdout + done.stderr).decode(errors="replace")[-4000:]
         raise LabError(f"{playbook} fails with exit code {done.returncode}:\n{said}")
     return time.monotonic() - began
+
+
+def upgrade(lab: Lab, bundle: Path) -> float:
+    """Upgrade every host to what a bundle holds; returns the seconds it took. LabError."""
+    return play(lab, "upgrade.yml", "--extra-vars", f"stele_bundle={bundle}")
 
 
 def changed(lab: Lab, playbook: str) -> dict[str, int]:

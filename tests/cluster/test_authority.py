@@ -41,9 +41,9 @@ class Pki:
 
     def issue(self, renew_days: int = 60, name: str = "a") -> bool:
         """Whether a certificate was made."""
-        command = ["sh", SCRIPTS / "issue", self.folder, name, "365", str(renew_days), "DNS:a,IP:192.0.2.1"]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        return done.stdout == "issued\n"
+        given = (str(self.folder), name, "365", str(renew_days), "DNS:a,IP:192.0.2.1")
+        done = subprocess.run(["sh", str(SCRIPTS / "issue"), *given], capture_output=True, check=True)
+        return done.stdout == b"issued\n"
 
     def trusts(self, name: str = "a") -> bool:
         """Whether a host that believes `trusted.crt` believes the certificate, by strict rules (RFC 5280)."""
