@@ -11,6 +11,7 @@ from chaos.lab.lab import VIRTUAL_ADDRESS, Lab
 from chaos.lab.shell import LabError, run
 
 DEPLOY_SECONDS = 1500.0
+BUNDLE = ROOT / ".cache/bundle"
 INVENTORY = ROOT / "ansible/inventories/lab/three.yml"
 SERVER_NAME = "pacs.lab.example"  # of that inventory, as the lab's virtual address is
 MACHINE = "chaos"  # the clients' account
@@ -33,6 +34,11 @@ def play(lab: Lab, playbook: str, *options: str, seconds: float = DEPLOY_SECONDS
     return time.monotonic() - began
 
 
+def upgrade(lab: Lab, bundle: Path) -> float:
+    """Upgrade every host to what a bundle holds; returns the seconds it took. LabError."""
+    return play(lab, "upgrade.yml", "--extra-vars", f"stele_bundle={bundle}")
+
+
 def changed(lab: Lab, playbook: str) -> dict[str, int]:
     """What the last run of a playbook changed, by host, as its recap tells."""
     recap = (lab.folder / f"{playbook}.log").read_text(errors="replace").rpartition("PLAY RECAP")[2]
@@ -42,7 +48,7 @@ def changed(lab: Lab, playbook: str) -> dict[str, int]:
 def enter(lab: Lab) -> Deployed:
     """The cluster that is deployed on the lab, with an account for its clients."""
     token = lab.folder / "token"
-    cluster = Deployed(lab, Entrance(VIRTUAL_ADDRESS, SERVER_NAME, _pki(lab) / "ca.crt", token))
+    cluster = Deployed(lab, Entrance(VIRTUAL_ADDRESS, SERVER_NAME, _pki(lab) / "trusted.crt", token))
     if not token.exists():
         said = cluster.stele("machine", "add", MACHINE, "--role", "technologist")
         token.touch(mode=0o600)

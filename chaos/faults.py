@@ -6,14 +6,16 @@ if the cluster heals itself. The targets are the recovery times that the cluster
 """
 
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from chaos import deploy, release
 from chaos.deployed import STELE_CLUSTER, Deployed
 from chaos.lab.host import Host
 from chaos.lab.shell import LabError
 
-Heal = Callable[[], None]
+Heal = Callable[[], object]
 POSTMASTER_PID = "/var/lib/postgresql/17/stele/postmaster.pid"
 
 
@@ -152,6 +154,23 @@ def _switchover(cluster: Deployed, _generator: random.Random) -> Injected:
     return Injected(f"PostgreSQL on {primary.name}", _nothing)
 
 
+def _upgrade(*packages: str) -> Callable[[Deployed, random.Random], Injected]:
+    """Every host gets another release, and Debian's packages of these names under higher versions; then the
+    release that was there before."""
+
+    def inject(cluster: Deployed, _generator: random.Random) -> Injected:
+        suffix = f"+chaos{time.time():.0f}"  # higher than that of an earlier run
+        bundle = release.raised(deploy.BUNDLE, deploy.BUNDLE.with_name("bundle-raised"), packages, suffix)
+        deploy.upgrade(cluster.lab, bundle)
+        return Injected("every host", lambda: deploy.upgrade(cluster.lab, deploy.BUNDLE))
+
+    return inject
+
+
+# Of each tier one that nothing else demands in exactly its version
+PROGRAMS = ("etcd-server", "postgresql-17", "ceph-osd", "haproxy", "keepalived", "prometheus")
+
+
 FAULTS = {
     fault.name: fault
     for fault in (
@@ -167,6 +186,8 @@ FAULTS = {
         Fault("primarys-host-off", "Host", "the primary's host loses power", 45, _primarys_host_off),
         Fault("host-frozen", "Host", "a host stands still", 45, _host_frozen),
         Fault("host-cut-off", "Network", "a host is cut off from all others", 45, _host_cut_off),
+        Fault("rolling-upgrade", "Change", "another release, host by host, and back", 5, _upgrade()),
+        Fault("packages", "Change", "the same, and every tier's programs", 5, _upgrade(*PROGRAMS)),
         Fault("power-loss", "Site", "everything loses power, and gets it back", 300, _all_off),
     )
 }

@@ -249,6 +249,20 @@ def plan_membership(
     print(json.dumps(asdict(plan)))
 
 
+@app.command()
+def whole(
+    file: TopologyFile = DEFAULT_TOPOLOGY,
+    seconds: Annotated[float, typer.Option(min=0, help="wait so long for it")] = 600,
+) -> None:
+    """Wait until every tier is whole, but for nodes that drain. Exit status 1 and what is missing if not."""
+
+    def tell(message: str) -> None:
+        err.print(message, highlight=False, markup=False, soft_wrap=True)
+
+    operate.wait_whole(_topology(file), seconds, tell)
+    out.print("whole", highlight=False)
+
+
 def _write(folder: Path, file: File) -> None:
     """Write one file, but leave it alone if it is the same already."""
     path = folder / file.path.lstrip("/")

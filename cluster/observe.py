@@ -57,6 +57,8 @@ class Observed:
             down |= {host.name for host in topology.on("postgres")} - running
         if self.nodes is not None:
             down |= {host.name for host in topology.on("node")} - {node.name for node in self.nodes}
+        if self.ceph is not None:
+            down |= {host.name for host in topology.on("ceph-mon")} - set(self.ceph.monitors_up)
         return Facts(
             down=frozenset(down),
             draining=frozenset(node.name for node in self.nodes or () if node.draining),

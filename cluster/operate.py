@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import yaml
 
-from cluster import observe, registry
+from cluster import observe, registry, rollout
 from cluster.clients import etcd_of, patroni_of
 from cluster.etcd import Etcd
 from cluster.patroni import PatroniRefused
@@ -16,6 +16,7 @@ from cluster.topology import Topology
 
 TRIES = 3
 LOOK_SECONDS = 0.5
+STEADY_SECONDS = 5.0  # what has just gone is still told of as there for a while
 
 
 class NotNow(Exception):
@@ -100,6 +101,31 @@ def switchover(topology: Topology, candidate: str | None) -> str:
         return patroni.switchover(leader, candidate)
     except PatroniRefused as error:
         raise NotNow(str(error)) from error
+
+
+def wait_whole(topology: Topology, seconds: float, tell: Callable[[str], None]) -> None:
+    """Wait until nothing is missing in any tier, and has not been for STEADY_SECONDS; NotNow with what is.
+
+    A node that drains is no trouble, nor are two versions side by side.
+    """
+    deadline = time.monotonic() + seconds
+    whole_since: float | None = None
+    told: tuple[str, ...] = ()
+    while True:
+        missing = rollout.missing(topology, observe.observe(topology).facts(topology))
+        now = time.monotonic()
+        if missing:
+            whole_since = None
+            if missing != told:
+                tell("; ".join(missing))
+            told = missing
+            if now > deadline:
+                raise NotNow(f"not whole after {seconds:.0f} s: {'; '.join(missing)}")
+        elif whole_since is None:
+            whole_since = now
+        elif now - whole_since >= STEADY_SECONDS:
+            return
+        time.sleep(LOOK_SECONDS)
 
 
 def configure_postgres(topology: Topology) -> bool:

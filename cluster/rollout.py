@@ -27,13 +27,35 @@ def order(topology: Topology, facts: Facts) -> tuple[str, ...]:
     """The hosts in the order in which to change them: who leads in something comes last.
 
     So each role moves once at most: the virtual IP's holder goes last but one, and PostgreSQL's primary,
-    whose move makes writes wait for seconds, last, when all others run the new version.
+    whose move makes writes wait for seconds, last, when all others run the new version. But a host that is
+    aside already, down or draining, comes first: a change that broke off there goes on there, and while it
+    is aside no other may be.
     """
 
-    def rank(name: str) -> int:
-        return (name == facts.holder) + 2 * (name == facts.primary)
+    def rank(name: str) -> tuple[bool, int]:
+        aside = name in facts.down or name in facts.draining
+        return not aside, (name == facts.holder) + 2 * (name == facts.primary)
 
     return tuple(sorted((host.name for host in topology.hosts), key=rank))
+
+
+def missing(topology: Topology, facts: Facts) -> tuple[str, ...]:
+    """What a whole cluster has and this one has not; empty if it is whole. A node that drains is no lack."""
+    return tuple(_missing(topology, facts))
+
+
+def _missing(topology: Topology, facts: Facts) -> Iterator[str]:
+    for name in sorted(facts.down):
+        yield f"{name}: some tier does not answer"
+    if facts.primary is None:
+        yield "postgres: no primary"
+    standbys = len(topology.on("postgres")) - 1
+    if (facts.standbys or 0) < standbys:
+        yield f"postgres: {facts.standbys or 'no'} standbys follow, {standbys} there are"
+    if facts.clean is not True:
+        yield "ceph: not every placement group is known to have all its shards"
+    if facts.holder is None:
+        yield "virtual IP: nobody answers there"
 
 
 def objections(topology: Topology, facts: Facts, host: str) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from cluster.topology import Host, Topology
 POOL = "stele.objects"
 RULE_ID = 42  # of the CRUSH rule; Ceph's own begin at 0
 _BOOTSTRAP = ("mon_initial_members", "mon_host")  # running daemons hear of monitors from the monitors
+_TIERS = ("ceph-mon", "ceph-mgr", "ceph-osd")  # in the order in which to change them
 _GROUPS_PER_OSD = 100  # shards of placement groups, as Ceph's documentation advises
 
 
@@ -37,6 +38,8 @@ def files(topology: Topology, host: Host) -> tuple[File, ...]:
         endpoint=endpoint,
     )
     found = [File("/etc/ceph/ceph.conf", text, "ceph", restarts=("ceph.target",), bootstrap=_BOOTSTRAP)]
+    daemons = tuple(f"{tier}@*" for tier in _TIERS if tier in host.tiers)
+    found = [File("/etc/ceph/ceph.conf", text, "ceph", restarts=daemons)]
     if "ceph-mon" in host.tiers:
         script = render(
             "ceph-pool.j2",

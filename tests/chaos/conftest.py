@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -16,7 +15,6 @@ from tests.support import require
 
 PROGRAMS = ("systemd-nspawn", "debootstrap", "nft", "curl", "ssh")
 DEPLOY_SECONDS = 15 * 60
-BUNDLE = Path(__file__).parents[2] / ".cache/bundle"
 
 
 def tell(config: pytest.Config, line: str) -> None:
@@ -46,7 +44,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Deployed]:
         return
     with lab.running(f"c{os.getpid()}", 3, cli.cache()) as bare:
         began = time.monotonic()
-        deploy.play(bare, "site.yml", "-e", f"stele_bundle={BUNDLE}")
+        deploy.play(bare, "site.yml")
         deployed = deploy.enter(bare)
         deployed.wait_well(WELL_SECONDS)
         seconds = time.monotonic() - began

@@ -14,7 +14,7 @@ from cluster.etcd import MemberStatus
 from cluster.observe import Certificate, Observed
 from cluster.patroni import Member
 from cluster.registry import Node
-from cluster.rollout import objections
+from cluster.rollout import missing, objections
 from tests.ceph import CephCluster
 from tests.cluster.example import topology
 from tests.support import wait_until
@@ -45,6 +45,18 @@ def test_a_well_cluster_has_no_trouble_and_may_spare_a_host() -> None:
     assert troubles(topology(), WELL, NOW) == ()
     assert objections(topology(), WELL.facts(topology()), "a") == ()
     assert (WELL.facts(topology()).primary, WELL.facts(topology()).holder) == ("b", "c")
+    assert missing(topology(), WELL.facts(topology())) == ()
+
+
+def test_a_host_is_down_when_one_of_its_tiers_is() -> None:
+    for seen in (
+        replace(WELL, etcd={**WELL.etcd, "b": None}),
+        replace(WELL, haproxies={**WELL.haproxies, "b": False}),
+        replace(WELL, members=(MEMBERS[0], Member("b", "replica", "starting", 2, 0), MEMBERS[2])),
+        replace(WELL, nodes=(NODES[0], NODES[2])),
+        replace(WELL, ceph=replace(CEPH, monitors_up=("a", "c"))),
+    ):
+        assert seen.facts(topology()).down == frozenset("b")
 
 
 @pytest.mark.parametrize(

@@ -229,6 +229,11 @@ def test_status_tells_what_is_there_and_what_is_not(site: Site) -> None:
     assert refused.returncode == 1
     assert "a may not go down: etcd: 0 of 3 would be up, 2 needed" in refused.stderr
 
+    waited = site.run("whole", "--seconds", "1")
+    assert waited.returncode == 1
+    assert "stele-cluster: not whole after 1 s: a: some tier does not answer" in waited.stderr
+    assert "ceph: not every placement group" in waited.stderr
+
 
 @pytest.mark.cluster
 def test_without_etcd_operators_are_told_so(site: Site, etcd_servers: EtcdServers) -> None:

@@ -1,5 +1,6 @@
 """What may fail, against every set of failures tried out one by one."""
 
+from dataclasses import replace
 from itertools import combinations
 
 from hypothesis import given, settings
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 
 from cluster import quorum
 from cluster.explain import explain
-from cluster.rollout import Facts, objections, order
+from cluster.rollout import Facts, missing, objections, order
 from cluster.topology import ERASURES, GIB, Host, Ports, Topology
 from tests.cluster.example import eleven_hosts, topology
 
@@ -136,6 +137,27 @@ def test_explained_for_a_larger_site() -> None:
 def test_who_leads_goes_last() -> None:
     assert order(topology(), Facts(primary="a", holder="b")) == ("c", "b", "a")
     assert order(topology(), Facts(primary="a", holder="a")) == ("b", "c", "a")
+
+
+def test_where_a_change_broke_off_it_goes_on() -> None:
+    """Whether the node there drains still or does not answer; even if the host leads by now."""
+    assert order(topology(), Facts(primary="a", holder="b", draining=frozenset("b"))) == ("b", "c", "a")
+    assert order(topology(), Facts(primary="a", holder="b", down=frozenset("a"))) == ("a", "c", "b")
+
+
+def test_a_cluster_is_whole_when_nothing_is_missing_in_any_tier() -> None:
+    whole = Facts(primary="a", holder="b", standbys=2, clean=True, draining=frozenset("c"))
+    assert missing(topology(), whole) == ()
+    for facts, told in (
+        (replace(whole, down=frozenset("b")), "b: some tier does not answer"),
+        (replace(whole, primary=None), "postgres: no primary"),
+        (replace(whole, standbys=1), "postgres: 1 standbys follow, 2 there are"),
+        (replace(whole, clean=False), "ceph: not every placement group is known to have all its shards"),
+        (replace(whole, clean=None), "ceph: not every placement group is known to have all its shards"),
+        (replace(whole, holder=None), "virtual IP: nobody answers there"),
+    ):
+        assert missing(topology(), facts) == (told,)
+    assert missing(topology(), Facts()), "what is not known is not whole"
 
 
 def test_a_host_goes_down_only_while_all_others_carry_on() -> None:
