@@ -37,9 +37,8 @@ def files(topology: Topology, host: Host) -> tuple[File, ...]:
         shares=memory.shares(host),
         endpoint=endpoint,
     )
-    found = [File("/etc/ceph/ceph.conf", text, "ceph", restarts=("ceph.target",), bootstrap=_BOOTSTRAP)]
     daemons = tuple(f"{tier}@*" for tier in _TIERS if tier in host.tiers)
-    found = [File("/etc/ceph/ceph.conf", text, "ceph", restarts=daemons)]
+    found = [File("/etc/ceph/ceph.conf", text, "ceph", restarts=daemons, bootstrap=_BOOTSTRAP)]
     if "ceph-mon" in host.tiers:
         script = render(
             "ceph-pool.j2",
