@@ -101,7 +101,7 @@ def test_a_predecessor_is_not_retired_before_the_successor_signs(pki: Pki) -> No
     pki.step("next")
     refused = pki.authority("retire")
     assert refused.returncode == 1
-    assert "finish with authority=new first" in refused.stderr
+    assert "finish with stele_authority=new first" in refused.stderr
     assert pki.trusted() == 2
 
 
