@@ -21,7 +21,8 @@ def alerts() -> list[dict[str, Any]]:
     return [rule for file in files for group in file["groups"] for rule in group["rules"]]
 
 
-def _promtool(*arguments: str) -> None:
+def promtool(*arguments: str) -> None:
+    """Run promtool; AssertionError with what it says if it fails."""
     require("promtool")
     done = subprocess.run(["promtool", *arguments], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -30,11 +31,11 @@ def _promtool(*arguments: str) -> None:
 def _judge(fault: dict[str, Any], folder: Path) -> None:
     file = folder / "fault.yml"
     file.write_text(as_promtool(fault))
-    _promtool("test", "rules", str(file))
+    promtool("test", "rules", str(file))
 
 
 def test_prometheus_takes_the_rules() -> None:
-    _promtool("check", "rules", *map(str, sorted(RULES.iterdir())))
+    promtool("check", "rules", *map(str, sorted(RULES.iterdir())))
 
 
 @pytest.mark.parametrize(("minutes", "step"), [(40, 15), (1800, 300)], ids=["40 minutes", "30 hours"])
