@@ -38,6 +38,7 @@ class Fault:
     recovery_seconds: float
     inject: Callable[[Deployed, random.Random], Injected]
     hold_seconds: float = 5.0
+    making_seconds: float = 0.0  # until it is made and healed, at the most, where that is a long work
 
 
 def _nothing() -> None:
@@ -186,8 +187,22 @@ FAULTS = {
         Fault("primarys-host-off", "Host", "the primary's host loses power", 45, _primarys_host_off),
         Fault("host-frozen", "Host", "a host stands still", 45, _host_frozen),
         Fault("host-cut-off", "Network", "a host is cut off from all others", 45, _host_cut_off),
-        Fault("rolling-upgrade", "Change", "another release, host by host, and back", 5, _upgrade()),
-        Fault("packages", "Change", "the same, and every tier's programs", 5, _upgrade(*PROGRAMS)),
+        Fault(
+            "rolling-upgrade",
+            "Change",
+            "another release, host by host, and back",
+            5,
+            _upgrade(),
+            making_seconds=1800,
+        ),
+        Fault(
+            "packages",
+            "Change",
+            "the same, and every tier's programs",
+            5,
+            _upgrade(*PROGRAMS),
+            making_seconds=2400,
+        ),
         Fault("power-loss", "Site", "everything loses power, and gets it back", 300, _all_off),
     )
 }

@@ -67,7 +67,9 @@ def run(cluster: Deployed, fault: Fault, seed: int, folder: Path, rate: float = 
     cluster.wait_well(WELL_SECONDS)
     generator = random.Random(seed)
     log = folder / f"{fault.name}-{seed}.jsonl"
-    clients = cluster.traffic(log, zlib.crc32(log.stem.encode()), rate, TRAFFIC_SECONDS)
+    clients = cluster.traffic(
+        log, zlib.crc32(log.stem.encode()), rate, TRAFFIC_SECONDS + fault.making_seconds
+    )
     try:
         _wait_for_acknowledgements(clients, log, BEFORE + generator.randrange(BEFORE))
         moment = time.monotonic()
