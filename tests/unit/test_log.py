@@ -54,3 +54,26 @@ def test_a_thread_may_end_on_purpose() -> None:
 
 def test_the_exit_status_still_tells() -> None:
     assert run("fail()")[0] == 1
+
+
+@pytest.mark.parametrize("module", ["node", "cluster"])
+def test_a_line_is_written_at_once(module: str) -> None:
+    """Several processes write to one log: a line in two pieces would have another's in between."""
+    set_up = 'log.set_up("info", "test")' if module == "node" else "log.set_up()"
+    program = f"""
+import json, structlog, sys
+from {module} import log
+written = []
+class Stream:
+    def write(self, text): written.append(text)
+    def flush(self): pass
+sys.stderr, former = Stream(), sys.stderr
+{set_up}
+structlog.get_logger().warning("told")
+print(json.dumps(written), file=former)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    (line,) = json.loads(done.stderr)
+    assert line.endswith("}\n")
