@@ -84,11 +84,6 @@ def datasets(files: list[Path]) -> dict[str, bytes]:
     return found
 
 
-def dcmtk(*command: str, seconds: float = 60) -> None:
-    """Run one of DCMTK's programs, which must succeed."""
-    run(*command, seconds=seconds)
-
-
 def identifiers(study: corpus.Study) -> list[str]:
     """Keys of a study-level retrieval."""
     return ["-k", "QueryRetrieveLevel=STUDY", "-k", f"StudyInstanceUID={study.study_uid}"]
@@ -97,12 +92,12 @@ def identifiers(study: corpus.Study) -> list[str]:
 def test_dcmtk_stores_and_queries(modality: Dicom, tmp_path: Path) -> None:
     study = study_of(f"DCMTK {modality.calling}")
     files = corpus.write(slices(study), tmp_path / "sent")
-    dcmtk("echoscu", *modality.dcmtk())
-    dcmtk("storescu", *modality.dcmtk(), *map(str, files))
+    run("echoscu", *modality.dcmtk())
+    run("storescu", *modality.dcmtk(), *map(str, files))
     answers = tmp_path / "answers"
     answers.mkdir()
     keys = [*identifiers(study), "-k", "NumberOfStudyRelatedInstances"]
-    dcmtk("findscu", *modality.dcmtk("-S", "-X", "-od", str(answers), *keys))
+    run("findscu", *modality.dcmtk("-S", "-X", "-od", str(answers), *keys))
     [answer] = [dcmread(each, force=True) for each in answers.iterdir()]
     assert int(answer.NumberOfStudyRelatedInstances) == SLICES
 
@@ -113,11 +108,11 @@ def test_dcmtk_gets_and_moves(outside: Deployed, tmp_path: Path) -> None:
     workstation = Dicom(entrance.address, entrance.dicom_port, calling="READS")
     study = study_of("DCMTK READS")
     files = corpus.write(slices(study), tmp_path / "sent")
-    dcmtk("storescu", *workstation.dcmtk(), *map(str, files))
+    run("storescu", *workstation.dcmtk(), *map(str, files))
     got, moved = tmp_path / "got", tmp_path / "moved"
     got.mkdir()
     moved.mkdir()
-    dcmtk("getscu", *workstation.dcmtk("-S", "+B", "-od", str(got), *identifiers(study)))
+    run("getscu", *workstation.dcmtk("-S", "+B", "-od", str(got), *identifiers(study)))
     assert datasets(list(got.iterdir())) == datasets(files)
 
     port = free_port()
@@ -229,7 +224,7 @@ def test_a_clinician_reads_in_the_viewer(outside: Deployed, tmp_path: Path) -> N
     study = study_of("VIEWER")
     images = list(corpus.ct_series(8, size=256, study=study))[::-1]  # the viewer shows the highest first
     files = corpus.write(images, tmp_path)
-    dcmtk("storescu", *Dicom(entrance.address, entrance.dicom_port).dcmtk(), *map(str, files))
+    run("storescu", *Dicom(entrance.address, entrance.dicom_port).dcmtk(), *map(str, files))
     outside.stele("user", "add", READER, "--role", "viewer", "--password", PASSWORD)
     name = f"https://{entrance.server_name}"
     mapped = f"--host-resolver-rules=MAP {entrance.server_name} {entrance.address}"
