@@ -76,14 +76,17 @@ def test_a_host_that_is_shut_down_stops_its_services_in_order(three_hosts: Lab) 
     finally:
         signal.signal(signal.SIGINT, former)
     host.wait_ready()
-    host.run(
-        "systemd-run", "--unit=farewell", "sh", "-c", "trap 'echo > /root/told; exit' TERM; sleep 99 & wait"
-    )
-    host.stop()
-    assert not host.powered
-    assert (host.root / "root/told").exists()
-    host.power_on()
-    host.wait_ready(BOOT_SECONDS)
+    # It is ready when it says so: before that, its shell may not have set the trap yet.
+    farewell = "trap 'echo > /root/told; exit' TERM; systemd-notify --ready; sleep 99 & wait"
+    service = ("--unit=farewell", "--service-type=notify", "--property=NotifyAccess=all")
+    host.run("systemd-run", *service, "sh", "-c", farewell)
+    try:
+        host.stop()
+        assert not host.powered
+        assert (host.root / "root/told").exists()
+    finally:
+        host.power_on()
+        host.wait_ready(BOOT_SECONDS)
 
 
 def test_a_new_machine_in_a_hosts_place_has_its_name_and_nothing_else_of_it(three_hosts: Lab) -> None:
