@@ -8,6 +8,7 @@ CACHE := $(CURDIR)/.cache
 VIEWER := $(CACHE)/viewer
 JUNIT ?=
 HOSTS ?= 3
+PYTEST := env STELE_TEST_REQUIRE_ALL=$(if $(filter 0,$(shell id -u)),1,0) $(BIN)/pytest
 
 export STELE_VIEWER__PATH := $(VIEWER)
 
@@ -23,11 +24,13 @@ install-test: install $(VENV)/.installed-test ## And what the tests need
 	$(BIN)/python -m tests.corpus fetch
 	$(BIN)/python -m chaos.lab prepare
 
-test: install-test lint ## Every test; as root nothing may be skipped for a missing part
-	.ci/isolated env STELE_TEST_REQUIRE_ALL=$(if $(filter 0,$(shell id -u)),1,0) $(BIN)/pytest -m "not deployed" $(JUNIT)
+test: install-test lint bundle ## Every test; as root nothing may be skipped for a missing part
+	$(PYTEST) -m "not quiet" --dist loadfile --tx '2*popen//python=.ci/isolated $(BIN)/python' $(JUNIT)
+	.ci/isolated $(PYTEST) -m "quiet and not deployed" $(JUNIT)
+	.ci/isolated $(PYTEST) -m deployed $(JUNIT)
 
 smoke: install-test bundle ## A cluster on the lab's own three hosts, seen from outside and under one fault of each tier
-	.ci/isolated env STELE_TEST_REQUIRE_ALL=$(if $(filter 0,$(shell id -u)),1,0) $(BIN)/pytest -m deployed $(JUNIT)
+	.ci/isolated $(PYTEST) -m deployed $(JUNIT)
 
 lint: install-test ## Style, types, import rules
 	$(BIN)/ruff check .

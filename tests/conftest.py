@@ -1,6 +1,13 @@
 """Fixtures for all test folders."""
 
 import os
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+# Folders whose tests measure time, or take the whole machine for what they start.
+QUIET = ("browser", "chaos", "cluster", "hostile")
 
 # No setting of the machine may leak into the archives that tests start.
 OF_TESTS = ("STELE_TEST_", "STELE_LAB_", "STELE_SCREENSHOTS")
@@ -8,3 +15,11 @@ for name in [name for name in os.environ if name.startswith("STELE_") and not na
     del os.environ[name]
 
 pytest_plugins = ["tests.ceph", "tests.postgres"]
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests `quiet` by their folder."""
+    for item in items:
+        if item.path.relative_to(TESTS).parts[0] in QUIET:
+            item.add_marker(pytest.mark.quiet)

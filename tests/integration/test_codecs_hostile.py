@@ -24,6 +24,8 @@ from tests.unit.adapters.test_codecs_codestreams import siz
 from tests.unit.adapters.test_codecs_part10 import bundled, written
 from tests.unit.adapters.test_codecs_render import an_image
 
+pytestmark = pytest.mark.quiet
+
 MEMORY_BYTES = 1 << 30
 
 

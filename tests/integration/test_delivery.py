@@ -40,6 +40,8 @@ from tests.integration.scripted_scp import ABORT, Caller, ScriptedSCP, keep, scr
 from tests.integration.test_dimse_service import MOVE, certificate, put
 from tests.unit.domain.encoding import element
 
+pytestmark = pytest.mark.quiet
+
 PAIR = (CT, EXPLICIT)
 PIECES = [bytes([number]) * (50_000 + number) for number in range(1, 30)]
 

@@ -15,6 +15,8 @@ from pydicom.uid import generate_uid
 from tests.integration.dimse_peer import EXPLICIT, Peer, archive_on, context
 from tests.support import wait_until
 
+pytestmark = pytest.mark.quiet
+
 MULTI_FRAME = "1.2.840.10008.5.1.4.1.1.7.3"  # Multi-frame Grayscale Word Secondary Capture
 PROCESSES = 2
 ASSOCIATIONS = 10

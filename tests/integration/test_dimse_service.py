@@ -47,6 +47,8 @@ from tests.integration.dimse_peer import (
 )
 from tests.support import free_port
 
+pytestmark = pytest.mark.quiet
+
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
 ECHO = context(1, VERIFICATION, IMPLICIT)

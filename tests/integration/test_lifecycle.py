@@ -22,7 +22,7 @@ from tests.integration.dimse_peer import CT, EXPLICIT, Peer, context, p_data, re
 from tests.integration.test_dimse_roundtrip import get
 from tests.support import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.quiet, pytest.mark.slow]
 STOP_SECONDS = 15.0  # "within seconds", on a busy machine
 RESTART_SECONDS = 20.0
 RETRY_SECONDS = 10.0  # the target is 3 s on a quiet machine

@@ -23,7 +23,7 @@ from tests.archive import Archive, running_archive
 from tests.integration.dimse_peer import EXPLICIT, Peer, context
 from tests.integration.test_cli import stele
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.quiet, pytest.mark.slow, pytest.mark.timeout(300)]
 
 ROUNDS = 12
 ATTEMPTS = 8  # measurements until one is good: what else runs on the machine comes and goes

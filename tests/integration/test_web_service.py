@@ -16,6 +16,8 @@ from tests import corpus
 from tests.archive import Archive, running_archive
 from tests.support import wait_until
 
+pytestmark = pytest.mark.quiet
+
 CANARY = "CANARYBIRD"
 
 
