@@ -6,6 +6,7 @@ from cluster.render import node
 from cluster.render.text import File, endpoint, render
 from cluster.topology import GIB, MIB, Host, Topology
 
+TTL_SECONDS = 20  # of the primary's lease
 SPARE_CONNECTIONS = 30  # replication, Patroni, operators, and a node that is being replaced
 _QUEUE_LEAST_GIB = 4
 _BACKUPS = {"full": "Sun 02:00", "diff": "Mon..Sat 02:00"}
@@ -20,7 +21,7 @@ def connections(topology: Topology) -> int:
 def dcs(topology: Topology) -> str:
     """Patroni's configuration that all members share and that lives in etcd, as YAML."""
     standbys = quorum.synchronous_standbys(len(topology.on("postgres")))
-    return render("patroni.dcs.yml.j2", standbys=standbys, connections=connections(topology))
+    return render("patroni.dcs.yml.j2", ttl=TTL_SECONDS, standbys=standbys, connections=connections(topology))
 
 
 def files(topology: Topology, host: Host) -> tuple[File, ...]:
@@ -45,11 +46,22 @@ def files(topology: Topology, host: Host) -> tuple[File, ...]:
         endpoint=endpoint,
     )
     drop_in = render("patroni.service.conf.j2", topology=topology)
+    fence = render(
+        "patroni-fence.j2",
+        ports=topology.ports,
+        host=host,
+        patience=TTL_SECONDS // 2,
+        places=PLACES,
+        endpoint=endpoint,
+    )
+    fence_unit = render("patroni-fence.service.j2")
     unit = ("patroni",)
     return (
         File("/etc/patroni/config.yml", text, "postgres", group="postgres", mode="0640", reloads=unit),
         File("/etc/patroni/post-bootstrap", render("patroni.post-bootstrap.j2"), "postgres", mode="0755"),
         File("/etc/systemd/system/patroni.service.d/stele.conf", drop_in, "postgres", restarts=unit),
+        File("/etc/patroni/fence", fence, "postgres", mode="0755", restarts=unit),
+        File("/etc/systemd/system/patroni-fence.service", fence_unit, "postgres", restarts=unit),
     )
 
 

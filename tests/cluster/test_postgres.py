@@ -50,6 +50,7 @@ class Members:
             host["address"] = f"127.0.0.{number}"
         self.topology: Topology = parse(mapping)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._fences: list[subprocess.Popen[bytes]] = []
         for host in self.topology.hosts:
             make_certificate(pki.folder, host.name, host.address)
             key = Path(pki.path(f"{host.name}.key"))
@@ -96,20 +97,33 @@ class Members:
         home = self.folder / name
         drop = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"]
         drop += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]  # to reach this checkout
-        command = [
-            *DIE_WITH_US,
-            *drop,
-            str(Path(sys.executable).with_name("patroni")),
-            str(home / "config.yml"),
-        ]
+        patroni = str(Path(sys.executable).with_name("patroni"))
+        self._processes[name] = self._start(home, *drop, patroni, str(home / "config.yml"))
+
+    def start_fence(self, name: str) -> None:
+        home = self.folder / name
+        drop = ("setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups")
+        self._fences.append(self._start(home, *drop, str(home / "fence")))
+
+    def _start(self, home: Path, *command: str) -> subprocess.Popen[bytes]:
         with (home / "log").open("ab") as log:
-            self._processes[name] = subprocess.Popen(
-                command, stdout=log, stderr=log, cwd=home, start_new_session=True
+            return subprocess.Popen(
+                [*DIE_WITH_US, *command], stdout=log, stderr=log, cwd=home, start_new_session=True
             )
+
+    def postmaster(self, name: str) -> int:
+        return int((self.folder / name / "data/postmaster.pid").read_text().split()[0])
+
+    def stop_patroni(self, name: str) -> None:
+        """As it stands still when its storage hangs, say; its PostgreSQL goes on."""
+        self._processes[name].send_signal(signal.SIGSTOP)
+
+    def patroni_ended(self, name: str) -> bool:
+        return self._processes[name].poll() is not None
 
     def kill(self, name: str) -> None:
         """Patroni and its PostgreSQL at once, as when the host dies."""
-        postmaster = int((self.folder / name / "data/postmaster.pid").read_text().split()[0])
+        postmaster = self.postmaster(name)
         patroni = self._processes.pop(name)
         patroni.kill()
         os.kill(postmaster, signal.SIGKILL)
@@ -152,6 +166,9 @@ class Members:
         return (self.folder / name / "log").read_text()
 
     def close(self) -> None:
+        for fence in self._fences:
+            fence.kill()
+            fence.wait()
         for name in list(self._processes):
             try:
                 self.kill(name)
@@ -252,3 +269,25 @@ def test_commits_wait_for_a_quorum_and_a_dead_primary_is_replaced(members: Membe
     with pytest.raises(psycopg.errors.InvalidTextRepresentation), psycopg.connect(members.dsn) as connection:
         connection.execute("SELECT 'CANARY'::int")
     assert "CANARY" not in "".join(members.log(name) for name in "abc")
+
+
+def test_a_primary_whose_patroni_stands_still_is_ended(members: Members) -> None:
+    for host in members.topology.hosts:
+        members.start_fence(host.name)
+    old = members.leader
+    postmaster = Path(f"/proc/{members.postmaster(old)}")
+    members.stop_patroni(old)
+    begun = time.monotonic()
+    wait_until(lambda: not postmaster.exists(), FAILOVER_SECONDS, "the old primary is ended")
+    wait_until(members.can_write, FAILOVER_SECONDS - (time.monotonic() - begun), "writes go on")
+    print(f"failover: {time.monotonic() - begun:.1f} s")
+    assert members.patroni_ended(old), "what stood still is ended, too, and starts anew"
+    members.start(old)
+    wait_until(members.whole, 60, "the old primary follows")
+
+    standby = next(name for name, role in members.roles().items() if role != "leader")
+    follows = Path(f"/proc/{members.postmaster(standby)}")
+    members.stop_patroni(standby)
+    heard = time.monotonic() + 20
+    wait_until(lambda: time.monotonic() > heard or not follows.exists(), 30, "the fence has had its time")
+    assert follows.exists(), "a standby harms nobody"
