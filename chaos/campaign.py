@@ -57,5 +57,5 @@ def judged(
 ) -> list[Violation]:
     """Read everything back that the histories tell of, and hold it against them."""
     cluster.read_back(list(histories), readback, READ_BACK_SECONDS)
-    longest = max(fault.recovery_seconds for fault, _ in plan)
+    longest = max(fault.silence_seconds for fault, _ in plan)
     return violations(evidence(histories, readback, Limits(gap_seconds=longest)))

@@ -36,7 +36,8 @@ def _fail(message: str, code: int = 1) -> NoReturn:
 def show_faults() -> None:
     """The faults that can be made."""
     for fault in FAULTS.values():
-        typer.echo(f"{fault.name:20} {fault.tier:11} within {fault.recovery_seconds:g} s: {fault.what}")
+        promised = f"{fault.expects}, within {fault.recovery_seconds:g} s"
+        typer.echo(f"{fault.name:28} {fault.tier:11} {promised:24} {fault.what}")
 
 
 @app.command("deploy")

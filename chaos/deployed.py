@@ -111,6 +111,17 @@ class Deployed:
         """The host that has the virtual IP; LabError if nobody does."""
         return self._named("holder")
 
+    def roles(self) -> dict[str, str]:
+        """Who is the catalog's primary, on which timeline, and who has the virtual IP. LabError."""
+        [[timeline]] = self.sql("SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)")
+        status = self.status()
+        return {"primary": status["primary"], "timeline": timeline, "holder": status["holder"]}
+
+    def holders(self) -> list[str]:
+        """The hosts that have the virtual IP on an interface, as they say themselves. LabError."""
+        address = ("ip", "-o", "address", "show", "to", self.entrance.address)
+        return [host.name for host in self.lab.hosts.values() if host.powered and host.run(*address)]
+
     def etcd_leader(self) -> Host:
         """The host of etcd's leader; LabError if there is none."""
         members = self.status()["etcd"]

@@ -1,7 +1,7 @@
 """One scenario: clients send and read, a fault is made, stays for a while, is healed; how long it took.
 
-Nothing is judged here but times: what the clients' histories promise is checked at the end of a campaign
-against everything that the cluster says then (`chaos.checks`).
+What is judged here is what clients noticed of the fault (`chaos.expectations`): what their histories promise
+is checked at the end of a campaign against everything that the cluster says then (`chaos.checks`).
 """
 
 import contextlib
@@ -15,12 +15,14 @@ import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from chaos import history
+from chaos import expectations, history
 from chaos.deployed import Deployed
-from chaos.faults import Fault
+from chaos.expectations import Course
+from chaos.faults import Expect, Fault, Sign
+from chaos.faults.fault import REFUSAL_SECONDS
 from chaos.history import Follower
 from chaos.lab.shell import LabError, wait_for
-from chaos.recovery import longest_gap, recovery_seconds
+from chaos.recovery import recovery_seconds
 
 WELL_SECONDS = 300.0  # for the cluster to be whole again
 BEFORE = 20  # acknowledgements before the fault
@@ -34,9 +36,15 @@ RATE = 10.0  # instances per second
 class Outcome:
     """How a scenario went; all times in seconds.
 
-    `recovery`: the longest time without any acknowledgement from the fault to the end, healing included; None
-    if nothing was acknowledged any more. `whole`: from the healing until nothing was wrong. `load`: the
-    machine's load average at the end, of `cores`.
+    `recovery`: the longest time without any acknowledgement from the fault to the end, healing included, or
+    from the healing where stores are refused meanwhile (`expects`); None if nothing was acknowledged any
+    more. `whole`: from the healing until nothing was wrong. `load`: the machine's load average at the end, of
+    `cores`.
+
+    `made` and `healed`: when the fault was made and its healing began, of CLOCK_MONOTONIC as the history's
+    times. `sign`: what had to be seen of the fault, and after how long it was (None: it was not). `failed`:
+    operations without success since the fault; `reads`: those with success while it held. `broken`: promises
+    that were not kept, in sentences.
     """
 
     fault: str
@@ -51,11 +59,19 @@ class Outcome:
     unknown: int
     load: float
     cores: int
+    expects: str = Expect.SERVED
+    made: float = 0.0
+    healed: float = 0.0
+    sign: str = ""
+    sign_seconds: float | None = None
+    failed: int = 0
+    reads: int = 0
+    broken: tuple[str, ...] = ()
 
     @property
     def recovered(self) -> bool:
-        """Whether the recovery took no longer than promised."""
-        return self.recovery is not None and self.recovery <= self.target
+        """Whether the recovery took no longer than promised, and nothing else was broken."""
+        return self.recovery is not None and self.recovery <= self.target and not self.broken
 
     def line(self) -> str:
         """As a line of JSON."""
@@ -63,29 +79,56 @@ class Outcome:
 
 
 def run(cluster: Deployed, fault: Fault, seed: int, folder: Path, rate: float = RATE) -> Outcome:
-    """Run it; its history is `folder`/FAULT-SEED.jsonl. LabError if the cluster is not or gets not well."""
+    """Run it; its history is `folder`/FAULT-SEED.jsonl.
+
+    LabError if the cluster cannot have the fault, or is not or gets not well.
+    """
+    if reason := fault.unavailable(cluster):
+        raise LabError(f"{fault.name} is not available: {reason}")
     cluster.wait_well(WELL_SECONDS)
     generator = random.Random(seed)
+    undo = fault.prepare(cluster, generator)
+    try:
+        cluster.wait_well(WELL_SECONDS)
+        outcome = _watched(cluster, fault, seed, generator, folder, rate)
+    finally:
+        undo()
+    cluster.wait_well(WELL_SECONDS)
+    return outcome
+
+
+def _watched(
+    cluster: Deployed, fault: Fault, seed: int, generator: random.Random, folder: Path, rate: float
+) -> Outcome:
+    """The scenario, as clients see it."""
     log = folder / f"{fault.name}-{seed}.jsonl"
-    clients = cluster.traffic(
-        log, zlib.crc32(log.stem.encode()), rate, TRAFFIC_SECONDS + fault.making_seconds
-    )
+    seconds = TRAFFIC_SECONDS + fault.making_seconds
+    before = cluster.roles() if fault.roles_stay else {}
+    clients = cluster.traffic(log, zlib.crc32(log.stem.encode()), rate, seconds)
     try:
         _wait_for_acknowledgements(clients, log, BEFORE + generator.randrange(BEFORE))
-        moment = time.monotonic()
+        made = time.monotonic()
         injected = fault.inject(cluster, generator)
+        sign = injected.sign or fault.sign
         try:
-            _wait_for_recovery(clients, log, moment, fault)
+            seen = _wait_for_sign(cluster, sign, made) if sign else None
+            if fault.expects is Expect.REFUSED:
+                _wait_for_refusals(clients, log, made, fault)
+            else:
+                _wait_for_recovery(clients, log, made, fault)
             _let_pass(clients, fault.hold_seconds)
         finally:
+            healed = time.monotonic()
             injected.heal()
-        whole = cluster.wait_well(WELL_SECONDS)
+        cluster.wait_well(WELL_SECONDS)
+        whole = time.monotonic()
         _let_pass(clients, AFTER_SECONDS)
+        after = cluster.roles() if fault.roles_stay else {}
+        course = Course(made, healed, whole, before, after, cluster.holders())
     finally:
         _end(clients)
     operations = history.read([log]).operations
-    gap = longest_gap(operations, moment)
-    served = recovery_seconds(operations, moment) is not None
+    missed = expectations.unseen(sign.what, sign.seconds, seen) if sign else ""
     ends = [each.result for each in operations if each.kind in history.STORES]
     return Outcome(
         fault=fault.name,
@@ -93,13 +136,21 @@ def run(cluster: Deployed, fault: Fault, seed: int, folder: Path, rate: float = 
         seed=seed,
         victim=injected.victim,
         target=fault.recovery_seconds,
-        recovery=gap.seconds if gap and served else None,
-        whole=whole,
+        recovery=expectations.recovery(fault, operations, course),
+        whole=whole - healed,
         acknowledged=ends.count(history.Result.OK),
         refused=ends.count(history.Result.REFUSED),
         unknown=ends.count(history.Result.UNKNOWN),
         load=os.getloadavg()[0],
         cores=os.cpu_count() or 1,
+        expects=fault.expects,
+        made=made,
+        healed=healed,
+        sign=sign.what if sign else "",
+        sign_seconds=seen,
+        failed=expectations.failures(operations, course),
+        reads=expectations.reads_meanwhile(operations, course),
+        broken=tuple(expectations.broken(fault, operations, course, missed)),
     )
 
 
@@ -123,6 +174,38 @@ def _wait_for_recovery(clients: "subprocess.Popen[bytes]", log: Path, moment: fl
     with contextlib.suppress(LabError):
         wait_for(again, 2 * fault.recovery_seconds + 60, "no acknowledgement after the fault")
     _demand_life(clients, log)
+
+
+def _wait_for_refusals(clients: "subprocess.Popen[bytes]", log: Path, moment: float, fault: Fault) -> None:
+    """Until a store has been refused, and nothing may be acknowledged any more."""
+    follower = Follower(log)
+
+    def refused() -> bool:
+        stores = (each for each in follower.operations() if each.kind in history.STORES)
+        return clients.poll() is not None or any(
+            each.result is history.Result.REFUSED and each.invoked >= moment for each in stores
+        )
+
+    with contextlib.suppress(LabError):
+        wait_for(refused, fault.settling_seconds + REFUSAL_SECONDS, "no refusal after the fault")
+    _demand_life(clients, log)
+    _let_pass(clients, max(0.0, moment + fault.settling_seconds - time.monotonic()))
+
+
+def _wait_for_sign(cluster: Deployed, sign: Sign, moment: float) -> float | None:
+    """After how long it was seen; for twice its time it is waited for."""
+
+    def seen() -> bool:
+        try:
+            return sign.seen(cluster)
+        except LabError:
+            return False
+
+    try:
+        wait_for(seen, 2 * sign.seconds, sign.what)
+    except LabError:
+        return None
+    return time.monotonic() - moment
 
 
 def _demand_life(clients: "subprocess.Popen[bytes]", log: Path) -> None:

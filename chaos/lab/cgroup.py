@@ -49,6 +49,11 @@ class Cgroup:
                 return int(listed[0])
         return None
 
+    def processes(self, inner: str) -> list[int]:
+        """Process numbers, as seen from here, of a group that the host itself calls `inner`."""
+        folder = self._folders[0] / "payload" / inner.lstrip("/")
+        return [int(each) for path in folder.rglob("cgroup.procs") for each in path.read_text().split()]
+
     def freeze(self) -> None:
         """Stop everything in it between two instructions; returns when nothing runs any more."""
         self._set("cgroup.freeze", "1")

@@ -83,6 +83,11 @@ class Network:
         command = ("ip", "-n", self.bridge_namespace, "link", "set", port(member), "master", BRIDGE, "up")
         return attempt(command, seconds=10).returncode == 0
 
+    def unplug(self, member: str) -> None:
+        """Pull a host's cable: its own end has no carrier any more. `heal` plugs it in again."""
+        self._checked({(member, member)})
+        self._ip("link", "set", port(member), "down")
+
     def plugged(self, member: str) -> bool:
         """Is the port there? It goes with the host's power."""
         command = ("ip", "-n", self.bridge_namespace, "link", "show", port(member))
@@ -169,6 +174,7 @@ class Network:
         self._nft(f"flush set bridge lab cut\n{chains}")
         for member in self._members:
             self.limit(member, None)
+            self.plug(member)  # one that is off has no port
 
     # --- Inside ----------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ PACKAGES = (
     "iputils-ping",
     "kmod",
     "less",
+    "libfaketime",  # for one process's clock; the product's bundle has none
     "libpam-systemd",
     "nftables",
     "openssh-server",

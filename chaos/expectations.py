@@ -1,0 +1,93 @@
+"""Whether clients got what they may expect of a fault: pure functions over the history.
+
+Three kinds of faults are judged each in its way: clients are soon served again though the fault goes on;
+stores are refused for as long as it holds, and soon taken again afterwards; or nobody notices anything.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from chaos.faults import Expect, Fault
+from chaos.history import CONFLICT, READS, STORES, Operation, Result
+from chaos.recovery import longest_gap, recovery_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """When a fault was made, when its healing began and when nothing was wrong any more, in seconds of the
+    history's clock. `before` and `after`: who had which role. `holders`: who has the virtual IP at last."""
+
+    made: float
+    healed: float
+    whole: float
+    before: Mapping[str, str]
+    after: Mapping[str, str]
+    holders: Sequence[str]
+
+
+def recovery(fault: Fault, operations: Iterable[Operation], course: Course) -> float | None:
+    """Seconds without any acknowledgement: from the fault to the end, or from the healing where stores are
+    refused meanwhile. None if nothing was acknowledged any more."""
+    since = course.healed if fault.expects is Expect.REFUSED else course.made
+    known = list(operations)
+    gap = longest_gap(known, since)
+    return gap.seconds if gap and recovery_seconds(known, since) is not None else None
+
+
+def failures(operations: Iterable[Operation], course: Course) -> int:
+    """Operations that ended after the fault without success; who lost a race for a UID has not failed."""
+    ended = (each for each in operations if each.returned >= course.made)
+    return sum(each.result is not Result.OK and each.status != CONFLICT for each in ended)
+
+
+def reads_meanwhile(operations: Iterable[Operation], course: Course) -> int:
+    """Reads that began and succeeded while the fault held."""
+    return sum(each.kind in READS and each.result is Result.OK for each in _meanwhile(operations, course))
+
+
+def broken(fault: Fault, operations: Iterable[Operation], course: Course, sign: str = "") -> list[str]:
+    """What was promised and not kept, in sentences, but for the recovery time. `sign`: what `unseen` says."""
+    known = list(operations)
+    found = []
+    if fault.expects is Expect.UNNOTICED and (failed := failures(known, course)):
+        found.append(f"{failed} operations failed")
+    if fault.expects is Expect.REFUSED:
+        found += _refusals(fault, known, course)
+    if sign:
+        found.append(sign)
+    if course.whole - course.healed > fault.whole_seconds:
+        found.append(f"whole again after {course.whole - course.healed:.0f} s, not {fault.whole_seconds:g}")
+    if fault.roles_stay:
+        for role, who in course.before.items():
+            if course.after.get(role) != who:
+                found.append(f"{role} was {who}, and is {course.after.get(role)}")
+    if len(course.holders) != 1:
+        found.append(f"the virtual IP is held by {', '.join(course.holders) or 'nobody'}")
+    return found
+
+
+def unseen(what: str, limit: float, seen: float | None) -> str:
+    """The sentence for a sign that was not seen in time; "" if it was."""
+    if seen is None:
+        return f"not seen: {what}"
+    return f"{what} after {seen:.0f} s, not {limit:g}" if seen > limit else ""
+
+
+def _refusals(fault: Fault, operations: list[Operation], course: Course) -> Iterable[str]:
+    meanwhile = _meanwhile(operations, course)
+    if not any(each.result is Result.REFUSED and _is_store(each) for each in meanwhile):
+        yield "no store was refused"
+    settled = course.made + fault.settling_seconds
+    taken = [each for each in meanwhile if each.acknowledged and each.invoked >= settled]
+    if taken := [each for each in taken if each.returned < course.healed]:
+        yield f"{len(taken)} stores were acknowledged all the same"
+    if fault.reads_go_on and not reads_meanwhile(operations, course):
+        yield "no read succeeded"
+
+
+def _is_store(operation: Operation) -> bool:
+    return operation.kind in STORES and operation.status != CONFLICT
+
+
+def _meanwhile(operations: Iterable[Operation], course: Course) -> list[Operation]:
+    return [each for each in operations if course.made <= each.invoked < course.healed]

@@ -1,0 +1,49 @@
+"""Changes that nobody may notice."""
+
+import random
+import time
+
+from chaos import deploy, release
+from chaos.deployed import Deployed
+from chaos.faults.fault import Expect, Fault, Inject, Injected
+
+# Of each tier one that nothing else demands in exactly its version
+PROGRAMS = ("etcd-server", "postgresql-17", "ceph-osd", "haproxy", "keepalived", "prometheus")
+
+
+def _upgrade(*packages: str) -> Inject:
+    """Every host gets another release, and Debian's packages of these names under higher versions; then the
+    release that was there before."""
+
+    def inject(cluster: Deployed, _generator: random.Random) -> Injected:
+        suffix = f"+chaos{time.time():.0f}"  # higher than that of an earlier run
+        bundle = release.raised(deploy.BUNDLE, deploy.BUNDLE.with_name("bundle-raised"), packages, suffix)
+        deploy.upgrade(cluster.lab, bundle)
+        return Injected("every host", lambda: deploy.upgrade(cluster.lab, deploy.BUNDLE))
+
+    return inject
+
+
+FAULTS = (
+    Fault(
+        "rolling-upgrade",
+        "Change",
+        "another release, host by host, and back",
+        5,
+        _upgrade(),
+        making_seconds=1800,
+        whole_seconds=1800,
+        expects=Expect.UNNOTICED,
+        roles_stay=True,
+    ),
+    # A primary that is handed over and an address that moves break what runs through them: clients try again
+    Fault(
+        "packages",
+        "Change",
+        "the same, and every tier's programs",
+        5,
+        _upgrade(*PROGRAMS),
+        making_seconds=2400,
+        whole_seconds=2400,
+    ),
+)
