@@ -109,7 +109,7 @@ def _watched(
         _wait_for_acknowledgements(clients, log, BEFORE + generator.randrange(BEFORE))
         made = time.monotonic()
         injected = fault.inject(cluster, generator)
-        sign = injected.sign or fault.sign
+        sign = fault.sign
         try:
             seen = _wait_for_sign(cluster, sign, made) if sign else None
             if fault.expects is Expect.REFUSED:

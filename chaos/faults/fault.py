@@ -39,12 +39,10 @@ class Sign:
 
 @dataclass(frozen=True, slots=True)
 class Injected:
-    """A fault that was made: to whom, what heals it (nothing, if the cluster heals itself), and a sign that
-    only this one has, instead of its fault's."""
+    """A fault that was made: to whom, and what heals it (nothing, if the cluster heals itself)."""
 
     victim: str
     heal: Heal
-    sign: Sign | None = None
 
 
 def nothing() -> None:

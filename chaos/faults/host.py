@@ -35,6 +35,8 @@ def _frozen(cluster: Deployed, generator: random.Random) -> Injected:
 
 def _all_off(cluster: Deployed, _generator: random.Random) -> Injected:
     hosts = list(cluster.lab.hosts.values())
+    for host in hosts:  # nobody sees another go
+        host.freeze()
     for host in hosts:
         host.power_off()
     for host in hosts:  # power comes back for all at once; nobody helps
@@ -42,9 +44,27 @@ def _all_off(cluster: Deployed, _generator: random.Random) -> Injected:
     return Injected("all hosts", nothing)
 
 
+def _disks_keep_all(cluster: Deployed) -> str:
+    return (
+        ""
+        if cluster.lab.record.lossy
+        else "disks of this lab keep what was not synced: start it with --lossy"
+    )
+
+
 FAULTS = (
     Fault("host-off", "Host", "a host loses power", 45, _off),
     Fault("primarys-host-off", "Host", "the primary's host loses power", 45, _primarys_off),
     Fault("host-frozen", "Host", "a host stands still", 45, _frozen),
 )
-SITE = (Fault("power-loss", "Site", "everything loses power, and gets it back", 300, _all_off),)
+SITE = (
+    Fault("power-loss", "Site", "everything loses power, and gets it back", 300, _all_off),
+    Fault(
+        "power-loss-unsynced",
+        "Site",
+        "the same, and what no disk had been made to keep is lost",
+        300,
+        _all_off,
+        unavailable=_disks_keep_all,
+    ),
+)

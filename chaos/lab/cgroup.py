@@ -60,8 +60,11 @@ class Cgroup:
         wait_for(lambda: "frozen 1" in self._events(), FREEZE_SECONDS, f"{self._folders[0]} is not frozen")
 
     def thaw(self) -> None:
-        """Undo `freeze`."""
-        self._set("cgroup.freeze", "0")
+        """Undo `freeze`; nothing if the group is gone."""
+        try:
+            self._set("cgroup.freeze", "0")
+        except FileNotFoundError:
+            pass
 
     def kill(self) -> None:
         """SIGKILL to everything in it and below; returns at once."""

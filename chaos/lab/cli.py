@@ -29,7 +29,7 @@ def prepare(_options: argparse.Namespace) -> int:
 def up(options: argparse.Namespace) -> int:
     """Start a lab and leave it running."""
     began = time.monotonic()
-    started = lab.start(options.name, options.hosts, cache(), owned=False)
+    started = lab.start(options.name, options.hosts, cache(), owned=False, lossy=options.lossy)
     print(f"{options.hosts} hosts answer after {time.monotonic() - began:.1f} s")
     _print_hosts(started)
     return 0
@@ -102,6 +102,9 @@ def main() -> int:
     commands.add_parser("prepare", help="make the hosts' root file system").set_defaults(action=prepare)
     starting = commands.add_parser("up", help="start a lab")
     starting.add_argument("--hosts", type=int, default=3, help="how many (default: %(default)s)")
+    starting.add_argument(
+        "--lossy", action="store_true", help="disks lose in a power cut what was not synced"
+    )
     starting.set_defaults(action=up)
     commands.add_parser("down", help="take it down and delete it").set_defaults(action=down)
     commands.add_parser("status", help="what runs").set_defaults(action=status)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chaos.lab.cgroup import Cgroup
+from chaos.lab.disk import LossyDisk, umounted
 from chaos.lab.network import PREFIX_LENGTH, Network, port
 from chaos.lab.shell import LabError, attempt, run, wait_for
 
@@ -33,12 +34,14 @@ _BOOT = 'for procs in $CGROUPS; do echo $$ > "$procs"; done; exec "$@"'
 
 @dataclass(frozen=True)
 class Place:
-    """Where a host's parts are: `disk` keeps what it writes, `run` the mount and console of this boot."""
+    """Where a host's parts are: `disk` keeps what it writes, `run` the mount and console of this boot. With
+    an `image` the disk lies in that file, and loses in a power cut what was not synced."""
 
     root_image: Path
     disk: Path
     run: Path
     ssh_config: Path
+    image: Path | None = None
 
 
 class Host:
@@ -51,6 +54,7 @@ class Host:
         self._network = network
         self._place = place
         self._cgroup = Cgroup(f"stele-lab/{lab}/{name}")
+        self._lossy = None if place.image is None else LossyDisk(place.image, place.disk)
 
     # --- Disk ------------------------------------------------------------------------------------
 
@@ -66,12 +70,12 @@ class Host:
 
     def make_disk(self, authorized_key: str, hosts_file: str) -> str:
         """Make an empty disk over the shared root and give it an identity; returns its public SSH key."""
+        if self._lossy is not None:
+            self._lossy.make()
         for folder in ("upper", "work"):
             (self._place.disk / folder).mkdir(parents=True)
         self.root.mkdir(parents=True, exist_ok=True)
-        disk = self._place.disk
-        layers = f"lowerdir={self._place.root_image},upperdir={disk}/upper,workdir={disk}/work"
-        run("mount", "-t", "overlay", "-o", layers, self._machine, str(self.root))
+        self._mount_root()
         etc = self.root / "etc"
         (etc / "hostname").write_text(f"{self.name}\n")
         (etc / "hosts").write_text(hosts_file)
@@ -82,6 +86,11 @@ class Host:
         key = etc / "ssh/ssh_host_ed25519_key"
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", self.name, "-f", str(key))
         return key.with_suffix(".pub").read_text()
+
+    def _mount_root(self) -> None:
+        disk = self._place.disk
+        layers = f"lowerdir={self._place.root_image},upperdir={disk}/upper,workdir={disk}/work"
+        run("mount", "-t", "overlay", "-o", layers, self._machine, str(self.root))
 
     # --- Power -----------------------------------------------------------------------------------
 
@@ -102,15 +111,27 @@ class Host:
     def power_off(self) -> None:
         """What a pulled plug does: SIGKILL to the host's init, which takes all its processes along.
 
-        What it had written to its disk is still there, even unsynced: this machine's page cache lives on.
+        What it had written to its disk is still there, even unsynced, for this machine's page cache lives on;
+        but for a disk in an image of its own (`chaos.lab.disk`).
         """
         leader = self._cgroup.leader()
         if leader is None:
             raise LabError(f"{self.name} is off")
+        if self._lossy is not None:
+            self._cgroup.freeze()  # nobody sees the disk go
+            self._lossy.lose()
         os.kill(leader, signal.SIGKILL)
+        # What is frozen dies, too, but for what has started the init
+        self._wait(lambda: self._cgroup.leader() is None, POWER_SECONDS, "its init is killed, and lives on")
+        self._cgroup.thaw()
         self._wait(lambda: not self.powered, POWER_SECONDS, "killed, but something lives on")
         self._wait(lambda: not self._network.plugged(self.name), POWER_SECONDS, "its cable is still there")
         self._cgroup.remove()
+        if self._lossy is not None:
+            self._wait(lambda: umounted(self.root), POWER_SECONDS, "its root folder is in use")
+            self._lossy.umount()
+            self._lossy.mount()
+            self._mount_root()
 
     def stop(self) -> None:
         """Shut the host down in order: services are stopped, file systems synced."""
@@ -150,6 +171,8 @@ class Host:
         self._cgroup.remove()
         if self.root.is_mount():
             run("umount", "--lazy", str(self.root))
+        if self._lossy is not None:
+            self._lossy.remove()
         shutil.rmtree(self._place.disk, ignore_errors=True)
 
     # --- Commands --------------------------------------------------------------------------------

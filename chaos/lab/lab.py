@@ -51,7 +51,8 @@ class Lab:
 
     def _place(self, host: str) -> Place:
         disk = Path(self.record.disks) / host
-        return Place(Path(self.record.root_image), disk, self.folder / host, self.ssh_config)
+        image = Path(self.record.disks) / f"{host}.image" if self.record.lossy else None
+        return Place(Path(self.record.root_image), disk, self.folder / host, self.ssh_config, image)
 
     # --- Life ------------------------------------------------------------------------------------
 
@@ -118,8 +119,9 @@ class Lab:
         return run(*self.client_command("curl", *options, url), seconds=FETCH_SECONDS + 5)
 
 
-def start(name: str, hosts: int, cache: Path, *, owned: bool) -> Lab:
-    """Start a lab of that many hosts; one that is `owned` ends with this process at the latest.
+def start(name: str, hosts: int, cache: Path, *, owned: bool, lossy: bool = False) -> Lab:
+    """Start a lab of that many hosts; one that is `owned` ends with this process at the latest. Disks of one
+    that is `lossy` lose in a power cut what was not synced.
 
     Clears away what crashed runs left. LabError if a lab of this name runs.
     """
@@ -136,7 +138,7 @@ def start(name: str, hosts: int, cache: Path, *, owned: bool) -> Lab:
         image = rootfs.ensure(cache.resolve())
         process, began = records.owner()
         disks = cache.resolve() / "disks" / name
-        record = Record(name, hosts, str(disks), str(image), records.boot_number(), process, began)
+        record = Record(name, hosts, str(disks), str(image), records.boot_number(), process, began, lossy)
         record.write()
     lab = Lab(record)
     try:
@@ -185,9 +187,9 @@ def _lines(file: Path) -> list[str]:
 
 
 @contextmanager
-def running(name: str, hosts: int, cache: Path) -> Iterator[Lab]:
+def running(name: str, hosts: int, cache: Path, *, lossy: bool = False) -> Iterator[Lab]:
     """A lab for the time of a `with` block."""
-    lab = start(name, hosts, cache, owned=True)
+    lab = start(name, hosts, cache, owned=True, lossy=lossy)
     try:
         yield lab
     finally:

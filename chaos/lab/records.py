@@ -18,7 +18,8 @@ RUN = Path("/run/stele-lab")
 
 @dataclass(frozen=True)
 class Record:
-    """A lab: its name, hosts, folders; the owner's process number and start time, or zeros."""
+    """A lab: its name, hosts, folders; the owner's process number and start time, or zeros; whether its
+    hosts' disks lose in a power cut what was not synced."""
 
     name: str
     hosts: int
@@ -27,6 +28,7 @@ class Record:
     boot: str
     owner: int
     owner_started: int
+    lossy: bool = False
 
     @property
     def folder(self) -> Path:

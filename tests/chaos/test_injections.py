@@ -194,7 +194,7 @@ def test_a_clock_jumps_in_mid_run_and_back(host: Host) -> None:
 
 def test_a_small_disk_takes_a_folders_place_and_can_be_full(three_hosts: Lab) -> None:
     host = three_hosts.hosts["host2"]
-    write = ("sh", "-c", "echo more >/srv/data/more")
+    write = ("cp", "/etc/hostname", "/srv/data/more")
     host.run("sh", "-c", "mkdir /srv/data; echo kept >/srv/data/kept; chown 1234 /srv/data/kept /srv/data")
     with pytest.raises(LabError, match="no disk of its own"):
         smalldisk.fill(host, "/srv/data")
