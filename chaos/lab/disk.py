@@ -1,10 +1,10 @@
 """A disk that loses in a power cut what was not synced, as real ones do: ext4 in a file of this machine.
 
-A folder of the machine's own file system outlives its host with all that was ever written, synced or not: the
-page cache is the machine's. Here the file system is the host's alone, and is shut down in the midst of its work
-(as file systems' own tests do, EXT4_IOC_SHUTDOWN). What it had not written by then is gone, and the next mount
-has only its journal to go by. What was written past the page cache (O_DIRECT) is lost only where the file
-system had not noted it yet.
+A folder of the machine's own file system outlives its host with all that was ever written, synced or not:
+the page cache is the machine's. Here the file system is the host's alone, and is shut down in the midst of
+its work (as file systems' own tests do, EXT4_IOC_SHUTDOWN). What it had not written by then is gone, and
+the next mount has only its journal to go by. What was written past the page cache (O_DIRECT) is lost only
+where the file system had not noted it yet.
 """
 
 import fcntl

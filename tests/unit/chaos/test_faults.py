@@ -94,4 +94,4 @@ def test_a_ring_needs_hosts_enough() -> None:
 
 def test_frames_from_host_to_host_are_lost_as_told() -> None:
     """They run through the losses of both ends."""
-    assert 1 - (1 - network.LOSS_OF_ONE) ** 2 == pytest.approx(network.LOSS)
+    assert pytest.approx(network.LOSS) == 1 - (1 - network.LOSS_OF_ONE) ** 2
