@@ -50,7 +50,7 @@ def keep_down(host: Host, *names: str) -> Injected:
     given = shlex.join(names)
     # Each was killed a moment before: there is nothing left to stop in order, only to leave dead
     host.run("sh", "-c", f"systemctl kill --signal=KILL --kill-whom=main {given}; systemctl stop {given}")
-    return Injected(named(host, *names), lambda: host.run("systemctl", "start", *names))
+    return Injected(named(host, *names), lambda: host.run("systemctl", "start", "--no-block", *names))
 
 
 def stop(host: Host, *names: str, whom: str = "all") -> Injected:

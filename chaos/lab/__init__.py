@@ -9,6 +9,8 @@ init, a cut cable is a dropped frame on the bridge, a frozen host is a frozen cg
     rootfs.py   the Debian that all hosts start from, made once and cached
     network.py  namespaces, bridge, cut links, loss, rates
     cgroup.py   what runs on a host: count, freeze, kill
+    controllers.py  memory and disk of single processes, limited
+    disk.py     disks that lose in a power cut what was not synced; smalldisk.py  disks that can be filled
     host.py     one host: its disk, power, commands
     lab.py      the whole: start, stop, what a crashed run left
     records.py  which labs there are on this machine, and whose
