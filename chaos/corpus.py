@@ -93,7 +93,7 @@ def patient_prefix(seed: int) -> str:
 
 def instances(seed: int, count: int) -> list[Instance]:
     """The instances of a corpus, without their bytes."""
-    return [_instance(seed, number) for number in range(count)]
+    return [instance(seed, number) for number in range(count)]
 
 
 def all_instances(corpora: Iterable[tuple[int, int]]) -> list[Instance]:
@@ -119,7 +119,8 @@ def _uid(*parts: int) -> str:
     return f"2.25.{uuid.uuid5(_NAMESPACE, '/'.join(map(str, parts))).int}"
 
 
-def _instance(seed: int, number: int) -> Instance:
+def instance(seed: int, number: int) -> Instance:
+    """The instance of that number in a corpus, without its bytes."""
     patient = number % PATIENTS
     study = number // PATIENTS % STUDIES
     series = number // (PATIENTS * STUDIES) % SERIES
@@ -138,8 +139,8 @@ def _instance(seed: int, number: int) -> Instance:
     )
 
 
-def _sample(folder: Path, each: Instance, generator: random.Random, *, rival: bool = False) -> Sample:
-    pixels = generator.randbytes(2 * SIZE * SIZE)
+def head(each: Instance) -> bytes:
+    """All elements of an instance's dataset before its pixels."""
     elements = [
         (0x00080008, "CS", b"ORIGINAL\\PRIMARY"),
         (0x00080016, "UI", each.sop_class.encode()),
@@ -168,8 +169,12 @@ def _sample(folder: Path, each: Instance, generator: random.Random, *, rival: bo
         (0x00280102, "US", struct.pack("<H", 15)),
         (0x00280103, "US", struct.pack("<H", 0)),
     ]
-    dataset = b"".join(_element(tag, vr, value, each.syntax) for tag, vr, value in elements)
-    dataset += _pixel_data(pixels, each.syntax)
+    return b"".join(_element(tag, vr, value, each.syntax) for tag, vr, value in elements)
+
+
+def _sample(folder: Path, each: Instance, generator: random.Random, *, rival: bool = False) -> Sample:
+    pixels = generator.randbytes(2 * SIZE * SIZE)
+    dataset = head(each) + _pixel_data(pixels, each.syntax)
     path = folder / f"{each.number}{'r' if rival else ''}.dcm"
     path.write_bytes(part10.prefix(each.sop_class, each.uid, each.syntax) + dataset)
     return Sample(**asdict(each), content=content_of(each.syntax, dataset), path=path)

@@ -15,7 +15,8 @@ from chaos.recovery import longest_gap, recovery_seconds
 @dataclass(frozen=True, slots=True)
 class Course:
     """When a fault was made, when its healing began and when nothing was wrong any more, in seconds of the
-    history's clock. `before` and `after`: who had which role. `holders`: who has the virtual IP at last."""
+    history's clock. `before` and `after`: who had which role. `holders`: who has the virtual IP at last.
+    `rate`: instances per second that clients send."""
 
     made: float
     healed: float
@@ -23,6 +24,7 @@ class Course:
     before: Mapping[str, str]
     after: Mapping[str, str]
     holders: Sequence[str]
+    rate: float = 0.0
 
 
 def recovery(fault: Fault, operations: Iterable[Operation], course: Course) -> float | None:
@@ -45,16 +47,16 @@ def reads_meanwhile(operations: Iterable[Operation], course: Course) -> int:
     return sum(each.kind in READS and each.result is Result.OK for each in _meanwhile(operations, course))
 
 
-def broken(fault: Fault, operations: Iterable[Operation], course: Course, sign: str = "") -> list[str]:
-    """What was promised and not kept, in sentences, but for the recovery time. `sign`: what `unseen` says."""
+def broken(fault: Fault, operations: Iterable[Operation], course: Course) -> list[str]:
+    """What was promised and not kept, in sentences, but for the recovery time."""
     known = list(operations)
     found = []
     if fault.expects is Expect.UNNOTICED and (failed := failures(known, course)):
         found.append(f"{failed} operations failed")
     if fault.expects is Expect.REFUSED:
         found += _refusals(fault, known, course)
-    if sign:
-        found.append(sign)
+    if fault.share:
+        found += _share(fault, known, course)
     if course.whole - course.healed > fault.whole_seconds:
         found.append(f"whole again after {course.whole - course.healed:.0f} s, not {fault.whole_seconds:g}")
     if fault.roles_stay:
@@ -83,6 +85,13 @@ def _refusals(fault: Fault, operations: list[Operation], course: Course) -> Iter
         yield f"{len(taken)} stores were acknowledged all the same"
     if fault.reads_go_on and not reads_meanwhile(operations, course):
         yield "no read succeeded"
+
+
+def _share(fault: Fault, operations: list[Operation], course: Course) -> Iterable[str]:
+    taken = {each.uid for each in _meanwhile(operations, course) if each.acknowledged}
+    sent = course.rate * (course.healed - course.made)
+    if len(taken) < fault.share * sent:
+        yield f"{len(taken)} of {sent:.0f} instances were acknowledged meanwhile"
 
 
 def _is_store(operation: Operation) -> bool:

@@ -117,6 +117,7 @@ def _watched(
             else:
                 _wait_for_recovery(clients, log, made, fault)
             _let_pass(clients, fault.hold_seconds)
+            wrong = injected.wrong()
         finally:
             healed = time.monotonic()
             injected.heal()
@@ -124,11 +125,12 @@ def _watched(
         whole = time.monotonic()
         _let_pass(clients, AFTER_SECONDS)
         after = cluster.roles() if fault.roles_stay else {}
-        course = Course(made, healed, whole, before, after, cluster.holders())
+        course = Course(made, healed, whole, before, after, cluster.holders(), rate)
     finally:
         _end(clients)
     operations = history.read([log]).operations
-    missed = expectations.unseen(sign.what, sign.seconds, seen) if sign else ""
+    if sign and (missed := expectations.unseen(sign.what, sign.seconds, seen)):
+        wrong.append(missed)
     ends = [each.result for each in operations if each.kind in history.STORES]
     return Outcome(
         fault=fault.name,
@@ -150,7 +152,7 @@ def _watched(
         sign_seconds=seen,
         failed=expectations.failures(operations, course),
         reads=expectations.reads_meanwhile(operations, course),
-        broken=tuple(expectations.broken(fault, operations, course, missed)),
+        broken=(*wrong, *expectations.broken(fault, operations, course)),
     )
 
 

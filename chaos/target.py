@@ -32,6 +32,7 @@ class Dicom:
     called: str = "STELE"
     calling: str = "CHAOS"
     tls: Tls | None = None
+    source: str = ""  # the client's own address, where it has several
 
     @property
     def name(self) -> str:
@@ -64,7 +65,9 @@ class Dicom:
 
     def connect(self, seconds: float = OPERATION_SECONDS) -> socket.socket:
         """A connection that sends at once; `seconds` for each of its reads and writes. OSError."""
-        connection = socket.create_connection((self.host, self.port), CONNECT_SECONDS)
+        connection = socket.create_connection(
+            (self.host, self.port), CONNECT_SECONDS, (self.source, 0) if self.source else None
+        )
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             context = self.context()

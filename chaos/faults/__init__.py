@@ -7,7 +7,7 @@ The recovery times are what the cluster promises its clients; what is promised o
 address that moves, an alert that fires) is a fault's sign.
 """
 
-from chaos.faults import ceph, change, clock, etcd, front, host, network, node, postgres
+from chaos.faults import ceph, change, clock, etcd, front, host, network, node, overload, postgres
 from chaos.faults.fault import Expect, Fault, Heal, Injected, Sign
 
 __all__ = ["FAULTS", "Expect", "Fault", "Heal", "Injected", "Sign"]
@@ -23,6 +23,7 @@ FAULTS = {
         ceph.FAULTS,
         network.FAULTS,
         clock.FAULTS,
+        overload.FAULTS,
         change.FAULTS,
         host.SITE,
     )

@@ -39,10 +39,12 @@ class Sign:
 
 @dataclass(frozen=True, slots=True)
 class Injected:
-    """A fault that was made: to whom, and what heals it (nothing, if the cluster heals itself)."""
+    """A fault that was made: to whom, and what heals it (nothing, if the cluster heals itself). `wrong`: what
+    only the fault itself can tell, in sentences; asked just before it is healed."""
 
     victim: str
     heal: Heal
+    wrong: Callable[[], list[str]] = list
 
 
 def nothing() -> None:
@@ -68,7 +70,8 @@ class Fault:
     how long the fault stays after the next acknowledgement (or after its refusals have settled) before it is
     healed. `whole_seconds`: from the healing until nothing is wrong. `roles_stay`: neither the catalog's
     primary nor the virtual IP may move. `settling_seconds`: until nothing is acknowledged any more, and
-    `reads_go_on` meanwhile, where stores are refused. `unavailable`: why this cluster or machine cannot have
+    `reads_go_on` meanwhile, where stores are refused. `share`: of what clients send, acknowledged while the
+    fault holds, at least. `unavailable`: why this cluster or machine cannot have
     the fault, "" if it can.
     """
 
@@ -84,6 +87,7 @@ class Fault:
     settling_seconds: float = 0.0
     reads_go_on: bool = True
     whole_seconds: float = WHOLE_SECONDS
+    share: float = 0.0
     sign: Sign | None = None
     prepare: Callable[[Deployed, random.Random], Heal] = _unprepared
     unavailable: Callable[[Deployed], str] = _everywhere

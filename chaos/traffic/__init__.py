@@ -9,5 +9,6 @@ association.py     an association on a plain socket
 racing.py          pairs that send one UID with different bytes at the same time
 reading.py         QIDO-RS and WADO-RS of what has just been acknowledged
 traffic.py         all of them
+greedy.py          clients that take more than their share: python -m chaos.traffic.greedy
 cli.py             python -m chaos.traffic
 """

@@ -29,21 +29,27 @@ class Association:
 
     def store(self, message_id: int, instance_uid: str, dataset: bytes) -> int:
         """C-STORE; returns the status."""
-        command = _command(message_id, self._sop_class, instance_uid.encode())
         size = self._max_pdu - 6
-        parts: list[bytes | memoryview] = [
-            struct.pack(">BBIIBB", 4, 0, len(command) + 6, len(command) + 2, 1, 3),
-            command,
-        ]
+        parts = self._request(message_id, instance_uid)
         for start in range(0, len(dataset), size):
-            piece = memoryview(dataset)[start : start + size]
-            last = 2 if start + size >= len(dataset) else 0
-            parts += [struct.pack(">BBIIBB", 4, 0, len(piece) + 6, len(piece) + 2, 1, last), piece]
+            parts += _data(memoryview(dataset)[start : start + size], last=start + size >= len(dataset))
         self._socket.sendall(b"".join(parts))
         kind, body = self._pdu()
         if kind != 4:
             raise ConnectionError(f"no response: PDU {kind}")
         return _status(body[6:])
+
+    def store_without_end(self, message_id: int, instance_uid: str, begin: bytes, more: int) -> None:
+        """A C-STORE whose dataset begins so, and goes on with `more` zeros; its last fragment never comes."""
+        self._socket.sendall(b"".join([*self._request(message_id, instance_uid), *_data(begin, last=False)]))
+        size = self._max_pdu - 6
+        zeros = b"".join(_data(bytes(size), last=False))
+        for _ in range(more // size):
+            self._socket.sendall(zeros)
+
+    def _request(self, message_id: int, instance_uid: str) -> "list[bytes | memoryview]":
+        command = _command(message_id, self._sop_class, instance_uid.encode())
+        return [struct.pack(">BBIIBB", 4, 0, len(command) + 6, len(command) + 2, 1, 3), command]
 
     def release(self) -> None:
         """A-RELEASE."""
@@ -80,6 +86,10 @@ def _request(address: Dicom, sop_class: bytes, syntax: bytes) -> bytes:
     body = struct.pack(">HH16s16s32s", 1, 0, *titles, b"")
     body += _item(0x10, _APPLICATION_CONTEXT) + _item(0x20, context) + _item(0x50, user)
     return struct.pack(">BBI", 1, 0, len(body)) + body
+
+
+def _data(piece: bytes | memoryview, *, last: bool) -> "list[bytes | memoryview]":
+    return [struct.pack(">BBIIBB", 4, 0, len(piece) + 6, len(piece) + 2, 1, 2 if last else 0), piece]
 
 
 def _max_pdu(accept: bytes) -> int:

@@ -115,7 +115,15 @@ def test_a_sign_that_is_late_or_not_there() -> None:
     assert expectations.unseen("the alert X", 60, 59.9) == ""
     assert expectations.unseen("the alert X", 60, 75.2) == "the alert X after 75 s, not 60"
     assert expectations.unseen("the alert X", 60, None) == "not seen: the alert X"
-    assert expectations.broken(SERVED, [], COURSE, "not seen: X") == ["not seen: X"]
+
+
+def test_who_behaves_well_gets_a_share_all_the_same() -> None:
+    course = replace(COURSE, rate=0.1)  # four in the forty seconds that it held
+    fair = replace(SERVED, share=0.5)
+    operations = [stored(11, 12), replace(stored(20, 21), uid="2"), stored(22, 23), stored(51, 52)]
+    assert expectations.broken(fair, operations, course) == []
+    found = expectations.broken(fair, operations[::2], course)
+    assert found == ["1 of 4 instances were acknowledged meanwhile"]
 
 
 def test_an_outcome_with_a_broken_promise_is_no_recovery() -> None:

@@ -13,7 +13,20 @@ import yaml
 from chaos.deployed import Deployed
 from chaos.faults import FAULTS, Expect, alerts, ceph, network
 
-TIERS = {"VIP", "LB", "Node", "Host", "etcd", "PostgreSQL", "Ceph", "Network", "Clock", "Change", "Site"}
+TIERS = {
+    "VIP",
+    "LB",
+    "Node",
+    "Host",
+    "etcd",
+    "PostgreSQL",
+    "Ceph",
+    "Network",
+    "Clock",
+    "Overload",
+    "Change",
+    "Site",
+}
 RULES = Path(__file__).parents[3] / "monitoring/rules"
 
 
