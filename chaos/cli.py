@@ -33,11 +33,21 @@ def _fail(message: str, code: int = 1) -> NoReturn:
 
 
 @app.command("list")
-def show_faults() -> None:
+def show_faults(
+    name: Annotated[
+        str | None, typer.Option("--lab", help="say also what this lab cannot have, and why")
+    ] = None,
+) -> None:
     """The faults that can be made."""
+    try:
+        cluster = deploy.enter(lab.attach(name)) if name else None
+    except LabError as error:
+        _fail(str(error))
     for fault in FAULTS.values():
         promised = f"{fault.expects}, within {fault.recovery_seconds:g} s"
         typer.echo(f"{fault.name:28} {fault.tier:11} {promised:24} {fault.what}")
+        if cluster is not None and (why := fault.unavailable(cluster)):
+            typer.echo(f"{'':28} not available here: {why}")
 
 
 @app.command("deploy")
@@ -72,6 +82,8 @@ def run(
     try:
         cluster = deploy.enter(lab.attach(name))
         plan = [(FAULTS[each], seed) for each in scenarios]
+        if lacking := [f"{fault.name}: {why}" for fault, _ in plan if (why := fault.unavailable(cluster))]:
+            _fail(f"not available here: {'; '.join(lacking)}", code=2)
         result = campaign.run(cluster, plan, out.resolve(), lambda outcome: typer.echo(outcome.line()))
     except LabError as error:
         _fail(str(error))
