@@ -3,6 +3,7 @@
 Patroni is PyPI's, PostgreSQL Debian's; paths differ from a host's, and settings of memory are smaller.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -11,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,6 +143,10 @@ class Members:
     def leader(self) -> str:
         return next(name for name, role in self.roles().items() if role == "leader")
 
+    @property
+    def leader_or_none(self) -> str | None:
+        return next((name for name, role in self.roles().items() if role == "leader"), None)
+
     def write(self) -> None:
         with psycopg.connect(self.dsn) as connection:
             connection.execute("INSERT INTO written DEFAULT VALUES")
@@ -206,6 +211,30 @@ def members(monkeypatch: pytest.MonkeyPatch) -> Iterator[Members]:
         if etcd is not None:
             etcd.close()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+SmallDisk = Callable[[Path], None]
+
+
+@pytest.fixture
+def small_disk() -> Iterator[SmallDisk]:
+    """Puts a disk of 400 MB in a folder's place, with what the folder has."""
+    mounted: list[Path] = []
+
+    def mount(folder: Path) -> None:
+        before = folder.with_name(f"{folder.name}-before")
+        folder.rename(before)
+        folder.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400m", "tmpfs", str(folder)], check=True)
+        mounted.append(folder)
+        subprocess.run(["cp", "-a", f"{before}/.", str(folder)], check=True)
+        shutil.copystat(before, folder)
+        shutil.chown(folder, "postgres", "postgres")
+        shutil.rmtree(before)
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def test_commits_wait_for_a_quorum_and_a_dead_primary_is_replaced(members: Members) -> None:
@@ -291,3 +320,26 @@ def test_a_primary_whose_patroni_stands_still_is_ended(members: Members) -> None
     heard = time.monotonic() + 20
     wait_until(lambda: time.monotonic() > heard or not follows.exists(), 30, "the fence has had its time")
     assert follows.exists(), "a standby harms nobody"
+
+
+def test_a_primary_without_room_on_its_disk_hands_over(members: Members, small_disk: SmallDisk) -> None:
+    small = next(name for name, role in members.roles().items() if role != "leader")
+    members.kill(small)
+    data = members.folder / small / "data"
+    small_disk(data)
+    members.start(small)
+    wait_until(members.whole, 60, "all follow")
+    operate.switchover(members.topology, small)
+    wait_until(members.whole, 60, "all follow the one with the small disk")
+    for host in members.topology.hosts:
+        members.start_fence(host.name)
+    with (data / "filling").open("wb") as filling, contextlib.suppress(OSError):
+        while True:
+            filling.write(bytes(1 << 20))
+            filling.flush()
+    begun = time.monotonic()
+    wait_until(lambda: members.leader_or_none not in (None, small), FAILOVER_SECONDS, "another leads")
+    wait_until(members.can_write, FAILOVER_SECONDS - (time.monotonic() - begun), "writes go on")
+    print(f"handed over: {time.monotonic() - begun:.1f} s")
+    (data / "filling").unlink()
+    wait_until(members.whole, 60, "with room again it follows")
