@@ -10,7 +10,7 @@ from chaos.faults.alerts import fires
 from chaos.faults.fault import Expect, Fault, Injected, nothing
 from chaos.faults.processes import named, running, together, units
 from chaos.lab.host import Host
-from chaos.lab.shell import LabError, wait_for
+from chaos.lab.shell import wait_for
 
 POOL = "stele.objects"
 MONITORS, MANAGERS, OSDS = "ceph-mon@*", "ceph-mgr@*", "ceph-osd@*"
@@ -83,13 +83,12 @@ def _writes_dropped(cluster: Deployed, _generator: random.Random) -> Injected:
     """Ceph's own injection: an OSD leaves out a write now and then, and dies at its next flush, before that
     can be taken for done. What had been written since the former flush is partly lost, as in a power cut."""
     before = _restarts(cluster)
-    ceph(cluster, "tell", "osd.*", "config", "set", "bdev_inject_crash", str(WRITES_PER_CRASH))
+    for osd in ceph(cluster, "osd", "ls"):
+        ceph(cluster, "tell", f"osd.{osd}", "config", "set", "bdev_inject_crash", str(WRITES_PER_CRASH))
 
     def all_died() -> bool:
-        try:
-            return all(count > before[osd] for osd, count in _restarts(cluster).items())
-        except (LabError, KeyError):  # one is starting right now
-            return False
+        now = _restarts(cluster)  # without those that start right now
+        return now.keys() == before.keys() and all(now[osd] > before[osd] for osd in now)
 
     wait_for(all_died, CRASH_SECONDS, "an OSD has not died of what it dropped")
     return Injected("every OSD", nothing)
