@@ -109,7 +109,7 @@ class Host:
 
     def stop(self) -> None:
         """Shut the host down in order: services are stopped, file systems synced."""
-        attempt(self._inside("systemctl", "poweroff"), seconds=STOP_SECONDS)
+        attempt(self.command("systemctl", "poweroff"), seconds=STOP_SECONDS)
         self._wait(lambda: not self.powered, STOP_SECONDS, "still not down")
         self._wait(lambda: not self._network.plugged(self.name), POWER_SECONDS, "its cable is still there")
         self._cgroup.remove()
@@ -155,9 +155,18 @@ class Host:
         call = ("ssh", "-F", str(self._place.ssh_config), self.name, shlex.join(command))
         return attempt((*enter, *call), seconds=seconds)
 
+    def command(self, *command: str) -> tuple[str, ...]:
+        """The same command, but on the host, past its network and SSH; LabError if it is off."""
+        leader = self._cgroup.leader()
+        if leader is None:
+            raise LabError(f"{self.name} is off")
+        clean = ("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8")
+        spaces = ("--mount", "--uts", "--ipc", "--net", "--pid", "--root", "--wdns=/root")
+        return ("nsenter", "--target", str(leader), *spaces, *clean, *command)
+
     def run(self, *command: str, seconds: float = 60, stdin: bytes = b"") -> bytes:
         """Run a command on the host past its network and SSH; its output, or LabError if it fails."""
-        return run(*self._inside(*command), seconds=seconds, stdin=stdin)
+        return run(*self.command(*command), seconds=seconds, stdin=stdin)
 
     def journal(self, unit: str | None = None, lines: int = 200) -> str:
         """The last lines of the host's journal, or of one unit's."""
@@ -166,14 +175,6 @@ class Host:
         return listed.decode(errors="replace")
 
     # --- Inside ----------------------------------------------------------------------------------
-
-    def _inside(self, *command: str) -> tuple[str, ...]:
-        leader = self._cgroup.leader()
-        if leader is None:
-            raise LabError(f"{self.name} is off")
-        clean = ("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8")
-        spaces = ("--mount", "--uts", "--ipc", "--net", "--pid", "--root", "--wdns=/root")
-        return ("nsenter", "--target", str(leader), *spaces, *clean, *command)
 
     def _boot_command(self) -> list[str]:
         return [
@@ -196,7 +197,7 @@ class Host:
     def _started(self) -> bool:
         if self._cgroup.leader() is None:
             return False
-        state = attempt(self._inside("systemctl", "is-system-running"), seconds=10).stdout.strip()
+        state = attempt(self.command("systemctl", "is-system-running"), seconds=10).stdout.strip()
         return state in (b"running", b"degraded")
 
     def _wait(self, condition: Callable[[], object], seconds: float, otherwise: str) -> None:
