@@ -10,8 +10,6 @@ import os
 import random
 import signal
 import subprocess
-import time
-import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,7 +18,9 @@ from chaos.deployed import Deployed
 from chaos.faults import Fault
 from chaos.history import Follower
 from chaos.lab.shell import LabError, wait_for
+from chaos.probing.probes import probing
 from chaos.recovery import longest_gap, recovery_seconds
+from chaos.watch import watching
 
 WELL_SECONDS = 300.0  # for the cluster to be whole again
 BEFORE = 20  # acknowledgements before the fault
@@ -61,28 +61,44 @@ class Outcome:
         """As a line of JSON."""
         return json.dumps(asdict(self))
 
+    @classmethod
+    def from_line(cls, line: str) -> "Outcome":
+        """The inverse of `line`. ValueError or TypeError if it is none."""
+        return cls(**json.loads(line))
+
 
 def run(cluster: Deployed, fault: Fault, seed: int, folder: Path, rate: float = RATE) -> Outcome:
-    """Run it; its history is `folder`/FAULT-SEED.jsonl. LabError if the cluster is not or gets not well."""
+    """Run it; its history is `folder`/FAULT-SEED.jsonl, or what `new_history` says if there is one already.
+
+    Beside it lie what was watched (.watch.json) and the write probes (.probes). LabError if the cluster is
+    not or gets not well. What is sent is new each time: an archive may have what an earlier run has sent.
+    """
     cluster.wait_well(WELL_SECONDS)
     generator = random.Random(seed)
-    log = folder / f"{fault.name}-{seed}.jsonl"
-    clients = cluster.traffic(
-        log, zlib.crc32(log.stem.encode()), rate, TRAFFIC_SECONDS + fault.making_seconds
-    )
-    try:
-        _wait_for_acknowledgements(clients, log, BEFORE + generator.randrange(BEFORE))
-        moment = time.monotonic()
-        injected = fault.inject(cluster, generator)
+    log = new_history(folder, fault.name, seed)
+    corpus = random.SystemRandom().getrandbits(32)
+    with (
+        watching(cluster, log.with_suffix(".watch.json")) as watch,
+        probing(cluster.lab.hosts.values(), log.with_suffix(".probes")),
+    ):
+        clients = cluster.traffic(log, corpus, rate, TRAFFIC_SECONDS + fault.making_seconds)
         try:
-            _wait_for_recovery(clients, log, moment, fault)
-            _let_pass(clients, fault.hold_seconds)
+            _wait_for_acknowledgements(clients, log, BEFORE + generator.randrange(BEFORE))
+            moment = watch.mark("inject")
+            injected = fault.inject(cluster, generator)
+            watch.mark("injected")
+            try:
+                _wait_for_recovery(clients, log, moment, fault)
+                _let_pass(clients, fault.hold_seconds)
+            finally:
+                watch.mark("heal")
+                injected.heal()
+                watch.mark("healed")
+            whole = cluster.wait_well(WELL_SECONDS)
+            watch.mark("whole")
+            _let_pass(clients, AFTER_SECONDS)
         finally:
-            injected.heal()
-        whole = cluster.wait_well(WELL_SECONDS)
-        _let_pass(clients, AFTER_SECONDS)
-    finally:
-        _end(clients)
+            _end(clients)
     operations = history.read([log]).operations
     gap = longest_gap(operations, moment)
     served = recovery_seconds(operations, moment) is not None
@@ -101,6 +117,23 @@ def run(cluster: Deployed, fault: Fault, seed: int, folder: Path, rate: float = 
         load=os.getloadavg()[0],
         cores=os.cpu_count() or 1,
     )
+
+
+def history_of(folder: Path, fault: str, seed: int) -> Path:
+    """The newest history of a scenario: FAULT-SEED.jsonl, or FAULT-SEED.2.jsonl if that was interrupted."""
+    path, attempt = folder / f"{fault}-{seed}.jsonl", 2
+    while (newer := folder / f"{fault}-{seed}.{attempt}.jsonl").exists():
+        path, attempt = newer, attempt + 1
+    return path
+
+
+def new_history(folder: Path, fault: str, seed: int) -> Path:
+    """Where the next history of a scenario goes."""
+    newest = history_of(folder, fault, seed)
+    if not newest.exists():
+        return newest
+    attempt = newest.stem.removeprefix(f"{fault}-{seed}").removeprefix(".") or "1"
+    return folder / f"{fault}-{seed}.{int(attempt) + 1}.jsonl"
 
 
 def _wait_for_acknowledgements(clients: "subprocess.Popen[bytes]", log: Path, count: int) -> None:
