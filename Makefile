@@ -7,12 +7,19 @@ BIN := $(VENV)/bin
 CACHE := $(CURDIR)/.cache
 VIEWER := $(CACHE)/viewer
 JUNIT ?=
+# Of `make chaos`: one SCENARIO instead of all, SEEDS of each from SEED on, a deployed LAB instead of one of its
+# own, the folder OUT, which an interrupted campaign goes on in
+SCENARIO ?=
+SEED ?= 1
+SEEDS ?= $(if $(SCENARIO),1,5)
+LAB ?=
+OUT ?= $(CACHE)/chaos/$(shell date +%Y-%m-%dT%H-%M-%S)
 HOSTS ?= 3
 PYTEST := env STELE_TEST_REQUIRE_ALL=$(if $(filter 0,$(shell id -u)),1,0) $(BIN)/pytest
 
 export STELE_VIEWER__PATH := $(VIEWER)
 
-.PHONY: run test smoke install install-test lint bench bundle lab lab-down cluster lock clean
+.PHONY: run test smoke install install-test lint bench bundle lab lab-down cluster chaos lock clean
 
 run: install ## The archive on embedded defaults, a real study, the viewer's address
 	.ci/install-packages tests/demo-packages.txt
@@ -55,6 +62,10 @@ bundle: install ## All that the hosts of a cluster install, for hosts without in
 
 cluster: install-test bundle ## Stele on the lab's three hosts, as on real ones
 	$(BIN)/python -m chaos deploy
+
+chaos: install-test bundle ## Every fault with five seeds while clients watch, or one SCENARIO; see chaos/README.md
+	$(BIN)/python -m chaos run --out "$(OUT)" --seed $(SEED) --seeds $(SEEDS) \
+		$(if $(LAB),--lab $(LAB),--own-lab) $(or $(SCENARIO),--all)
 
 lock: ## Resolve the dependencies anew
 	$(BIN)/pip install -q uv

@@ -7,6 +7,8 @@ histories (`tests/unit/chaos`). Each has the name of what must hold:
     atomic      listed, but not retrievable or not whole   reconciled  rows without object, too many orphans
     once        more or fewer rows than instances          alive       too long, or no defined status
     fresh       acknowledged, and then not seen            silent      a patient's data where it must not be
+    deleted     deleted, and there again                   audited     done, but not in the audit trail
+    one primary two timelines of PostgreSQL that both acknowledge
 """
 
 import json
@@ -14,14 +16,18 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 from chaos.corpus import CANARY
-from chaos.history import ASSOCIATE, CONFLICT, STORES, Operation, Result
+from chaos.deletions import deleted
+from chaos.history import ASSOCIATE, CONFLICT, DELETE, STORES, Operation, Result
 from chaos.model import Evidence, Limits, Listing, Row, Seen, Violation
+from chaos.primaries import one_primary
 from chaos.recovery import longest_gap
+from chaos.trail import BROKEN_CHAIN, audited
 
 # What a store may be told (PS3.4 table B.2-1, PS3.18 section I.2.2; 503 and 507 of a whole request: PS3.18
 # section 10.5.3.1), and a reader, while parts of the archive are down
 DEFINED_STORE = frozenset({"0000", "B000", "B006", "B007", "A700", CONFLICT, "HTTP 503", "HTTP 507"})
 DEFINED_READ = frozenset({"200", "503"})
+DEFINED_DELETE = frozenset({"204", "503"})
 NOT_THERE = frozenset({"204", "404", "410", "0 rows"})
 
 
@@ -41,7 +47,7 @@ def durable(evidence: Evidence) -> Iterable[Violation]:
     """What was acknowledged comes back with the same bytes in the same transfer syntax, from everywhere."""
     accepted = evidence.accepted
     for service, retrieved in evidence.seen.retrieved.items():
-        for uid, contents in accepted.items():
+        for uid, contents in evidence.lasting.items():
             content = retrieved.get(uid)
             if content is None:
                 yield Violation("durable", f"lost: {uid} by {service}")
@@ -52,7 +58,8 @@ def durable(evidence: Evidence) -> Iterable[Violation]:
             if content not in accepted.get(uid, set()):
                 yield Violation("durable", f"corrupt: {uid} by {service}, flipped on the disk")
     for read in evidence.reads:
-        known = accepted if evidence.is_after_acknowledgement(read) else evidence.offered
+        settled = evidence.is_after_acknowledgement(read) and not evidence.may_be_gone(read.uid)
+        known = accepted if settled else evidence.offered
         if read.content and read.content not in known.get(read.uid, set()):
             yield Violation("durable", f"corrupt: {read.uid} by {read.kind} during the run")
 
@@ -78,7 +85,7 @@ def once(evidence: Evidence) -> Iterable[Violation]:
             if count > 1:
                 yield Violation("once", f"{count} rows by {name}: {uid}")
         listed = {row.uid: row for row in listing.instances}
-        for uid in set(evidence.accepted) - set(listed):
+        for uid in set(evidence.lasting) - set(listed):
             yield Violation("once", f"acknowledged, not listed by {name}: {uid}")
         for uid in set(listed) - set(evidence.offered):
             yield Violation("once", f"listed by {name}, never sent: {uid}")
@@ -105,8 +112,11 @@ def _levels(name: str, listing: Listing, rows: list[Row]) -> Iterable[Violation]
 
 
 def fresh(evidence: Evidence) -> Iterable[Violation]:
-    """A read that begins after an acknowledgement sees the instance, wherever it is asked for."""
-    for read in evidence.reads:
+    """A read that begins after an acknowledgement sees the instance, wherever it is asked for; so does who
+    wants to delete it."""
+    for read in (*evidence.reads, *evidence.deletions):
+        if evidence.may_be_gone(read.uid, read.returned):
+            continue
         if read.status in NOT_THERE and evidence.is_after_acknowledgement(read):
             where = f" at {read.node}" if read.node else ""
             yield Violation("fresh", f"stale: {read.uid} by {read.kind}{where}: {read.status}")
@@ -116,6 +126,8 @@ def conflict(evidence: Evidence) -> Iterable[Violation]:
     """Of different bytes under one UID exactly one is acknowledged; nobody is refused without a rival."""
     refused = {(each.uid, each.content) for each in evidence.stores if each.status == CONFLICT}
     for uid, contents in evidence.offered.items():
+        if evidence.may_be_gone(uid):
+            continue  # what is stored after a deletion has no rival
         taken = evidence.accepted.get(uid, set())
         if len(taken) > 1:
             yield Violation("conflict", f"{len(taken)} contents acknowledged: {uid}")
@@ -131,7 +143,7 @@ def conflict(evidence: Evidence) -> Iterable[Violation]:
 def reconciled(evidence: Evidence) -> Iterable[Violation]:
     """No row without its object; no more objects without rows than unacknowledged stores explain."""
     for kind, name in evidence.seen.findings:
-        if kind != "corrupt" or name not in evidence.seen.flipped:
+        if kind != BROKEN_CHAIN and (kind != "corrupt" or name not in evidence.seen.flipped):
             yield Violation("reconciled", f"{kind}: {name}")
     unacknowledged = sum(not each.acknowledged for each in evidence.stores)
     orphans = evidence.seen.orphans
@@ -162,6 +174,8 @@ def _defined(operation: Operation) -> bool:
         return True
     if operation.kind in STORES:
         return operation.status in DEFINED_STORE
+    if operation.kind == DELETE:
+        return operation.status in DEFINED_DELETE | NOT_THERE
     return operation.status in DEFINED_READ | NOT_THERE or operation.status.endswith(" rows")
 
 
@@ -191,4 +205,7 @@ CHECKS: dict[str, Callable[[Evidence], Iterable[Violation]]] = {
     "reconciled": reconciled,
     "alive": alive,
     "silent": silent,
+    "deleted": deleted,
+    "audited": audited,
+    "one primary": one_primary,
 }

@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from chaos import campaign, deploy, scenario
+from chaos import cli_campaign, deploy, scenario
 from chaos.checks import CHECKS
 from chaos.faults import FAULTS
 from chaos.judging import evidence
@@ -25,6 +25,10 @@ app = typer.Typer(
 @app.callback()
 def suite() -> None:
     """Faults in every tier while clients watch."""
+
+
+app.command()(cli_campaign.run)
+app.command()(cli_campaign.report)
 
 
 def _fail(message: str, code: int = 1) -> NoReturn:
@@ -65,35 +69,6 @@ def deploy_cluster(
     changes = sum(deploy.changed(where, "site.yml").values())
     typer.echo(f"deployed in {seconds:.0f} s, {changes} changes; from the clients' side (chaos.lab run …):")
     typer.echo(f"  {' '.join(cluster.entrance.options())}")
-
-
-@app.command()
-def run(
-    scenarios: Annotated[list[str], typer.Argument(help="names of faults; see `list`")],
-    out: Annotated[Path, typer.Option(help="folder for histories and outcomes")],
-    seed: Annotated[int, typer.Option(help="repeats who is hit and what is sent")] = 1,
-    name: Annotated[str, typer.Option("--lab", help="the lab that the cluster is deployed on")] = "lab",
-) -> None:
-    """Make faults one after the other while clients send and read; exit code 1 if a promise is broken."""
-    unknown = [each for each in scenarios if each not in FAULTS]
-    if unknown:
-        _fail(f"no such fault: {', '.join(unknown)}", code=2)
-    out.mkdir(parents=True, exist_ok=True)
-    try:
-        cluster = deploy.enter(lab.attach(name))
-        plan = [(FAULTS[each], seed) for each in scenarios]
-        if lacking := [f"{fault.name}: {why}" for fault, _ in plan if (why := fault.unavailable(cluster))]:
-            _fail(f"not available here: {'; '.join(lacking)}", code=2)
-        result = campaign.run(cluster, plan, out.resolve(), lambda outcome: typer.echo(outcome.line()))
-    except LabError as error:
-        _fail(str(error))
-    for violation in result.violations[:SHOWN]:
-        typer.echo(str(violation))
-    typer.echo(
-        f"{result.acknowledged} acknowledged, {len(result.violations)} violations,"
-        f" {len(result.late)} of {len(result.outcomes)} recoveries late"
-    )
-    raise typer.Exit(1 if result.violations or result.late else 0)
 
 
 @app.command()

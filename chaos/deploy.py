@@ -14,7 +14,7 @@ DEPLOY_SECONDS = 1500.0
 BUNDLE = ROOT / ".cache/bundle"
 INVENTORY = ROOT / "ansible/inventories/lab/three.yml"
 SERVER_NAME = "pacs.lab.example"  # of that inventory, as the lab's virtual address is
-MACHINE = "chaos"  # the clients' account
+MACHINES = {"token": ("chaos", "technologist"), "administrator": ("chaos-delete", "administrator")}
 
 
 def play(lab: Lab, playbook: str, *options: str, seconds: float = DEPLOY_SECONDS) -> float:
@@ -46,14 +46,23 @@ def changed(lab: Lab, playbook: str) -> dict[str, int]:
 
 
 def enter(lab: Lab) -> Deployed:
-    """The cluster that is deployed on the lab, with an account for its clients."""
-    token = lab.folder / "token"
-    cluster = Deployed(lab, Entrance(VIRTUAL_ADDRESS, SERVER_NAME, _pki(lab) / "trusted.crt", token))
-    if not token.exists():
-        said = cluster.stele("machine", "add", MACHINE, "--role", "technologist")
-        token.touch(mode=0o600)
-        token.write_text(said.strip().splitlines()[-1])
+    """The cluster that is deployed on the lab, with accounts for its clients."""
+    token, administrator = (lab.folder / name for name in MACHINES)
+    cluster = Deployed(
+        lab, Entrance(VIRTUAL_ADDRESS, SERVER_NAME, _pki(lab) / "trusted.crt", token, administrator)
+    )
+    for name, (machine, role) in MACHINES.items():
+        file = lab.folder / name
+        if not file.exists():
+            said = cluster.stele("machine", "add", machine, "--role", role)
+            file.touch(mode=0o600)
+            file.write_text(said.strip().splitlines()[-1])
     return cluster
+
+
+def entered(lab: Lab) -> bool:
+    """Whether somebody has entered a cluster on this lab, so that one is deployed."""
+    return all((lab.folder / name).exists() for name in MACHINES)
 
 
 def client_certificate(lab: Lab, name: str) -> tuple[Path, Path]:

@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from chaos import trail
 from chaos.lab.host import Host
 from chaos.lab.lab import Lab
-from chaos.lab.shell import LabError, run
+from chaos.lab.shell import LabError, attempt, run
 
 STATUS_SECONDS = 30.0
+CHECK_SECONDS = 1800.0
 POLL_SECONDS = 0.5
+DELETE_RATE = 0.5  # instances per second
 STELE_CLUSTER = "/opt/stele/bin/stele-cluster"
 # The node's command line, as its own user
 STELE = (
@@ -29,12 +32,13 @@ ROOT = Path(__file__).parents[1]  # of the sources, which the clients' programs 
 
 @dataclass(frozen=True, slots=True)
 class Entrance:
-    """What a client has to know: the address, ports, the name in the certificate and its CA, a token."""
+    """What a client has to know: the address, ports, the name in the certificate and its CA, tokens."""
 
     address: str
     server_name: str
     ca: Path
     token_file: Path
+    administrator_file: Path | None = None  # with the token of one who may delete
     dicom_port: int = 104
     https_port: int = 443
 
@@ -143,13 +147,32 @@ class Deployed:
         start = ("env", f"PYTHONPATH={ROOT}", sys.executable, "-m", module)
         return self.lab.client_command(*start, *self.entrance.options(), *arguments)
 
+    def check(self, out: Path) -> None:
+        """Write into a file what `stele check --json` finds, every byte read. LabError."""
+        host = next((host for host in self.lab.hosts.values() if host.powered), None)
+        if host is None:
+            raise LabError("every host is off")
+        done = attempt(host.command(*STELE, "check", "--json"), seconds=CHECK_SECONDS)
+        if done.returncode not in (0, 1) or (done.returncode == 1 and not done.stdout):
+            raise LabError(f"stele check: {done.stderr.decode(errors='replace')[-2000:]}")
+        out.write_bytes(done.stdout)
+
+    def export_audit(self, since: float, out: Path) -> None:
+        """Write the audit trail since a moment (seconds of the Unix epoch) into a file, an event a line."""
+        rows = self.sql(trail.EXPORT.format(since=since))
+        out.write_text("".join(f"{row[0]}\n" for row in rows))
+
     def traffic(self, history: Path, seed: int, rate: float, seconds: float) -> "subprocess.Popen[bytes]":
         """Start clients that send at `rate` instances per second for at most `seconds`, and read meanwhile.
 
         SIGTERM ends them in order. What they say themselves goes to a file beside the history.
         """
-        given = ("--seed", str(seed), "--rate", str(rate), "--seconds", str(seconds))
-        command = self.client_program("chaos.traffic", *given, "--history", str(history))
+        given = ["--seed", str(seed), "--rate", str(rate), "--seconds", str(seconds)]
+        if self.entrance.administrator_file is not None:
+            given += ["--delete-rate", str(DELETE_RATE)]
+            given += ["--delete-token-file", str(self.entrance.administrator_file)]
+        program = self.client_program("chaos.traffic", *given, "--history", str(history))
+        command = ("setpriv", "--pdeathsig", "TERM", *program)  # they end with whoever watches them
         with history.with_suffix(".log").open("wb") as log:
             return subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT)
 

@@ -25,13 +25,14 @@ class Result(Enum):
 
 STORES = ("C-STORE", "STOW-RS")
 READS = ("QIDO-RS", "WADO-RS")
+DELETE = "DELETE"  # of one instance, by DICOMweb
 CONFLICT = "C111"  # the status of other bytes under a UID that is stored
 ASSOCIATE = "A-ASSOCIATE"  # noted only where none came about; has no instance
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One instance stored or read by one client.
+    """One instance stored, read or deleted by one client.
 
     `content`: transfer syntax and digest (see `content_of`) of what was sent or received, "" if nothing
     was received. `invoked` and `returned`: seconds of CLOCK_MONOTONIC, which all processes of a machine

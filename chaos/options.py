@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from chaos.target import Dicom, Tls, Web
@@ -35,6 +36,11 @@ class Addresses:
     def web(self, urls: Iterable[str]) -> list[Web]:
         """Web servers by their URLs."""
         return [self._web(url) for url in urls]
+
+    def deleting(self, url: str, token_file: Path | None) -> Web:
+        """A web server as one sees it who may delete; with a token of their own if there is one."""
+        web = self._web(url)
+        return web if token_file is None else replace(web, token=token_file.read_text().strip(), login=None)
 
     def _web(self, url: str) -> Web:
         if not url.startswith(("http://", "https://")):

@@ -11,7 +11,6 @@ import random
 import signal
 import subprocess
 import time
-import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,7 +21,9 @@ from chaos.faults import Expect, Fault, Sign
 from chaos.faults.fault import REFUSAL_SECONDS
 from chaos.history import Follower
 from chaos.lab.shell import LabError, wait_for
+from chaos.probing.probes import probing
 from chaos.recovery import recovery_seconds
+from chaos.watch import Watch, watching
 
 WELL_SECONDS = 300.0  # for the cluster to be whole again
 BEFORE = 20  # acknowledgements before the fault
@@ -77,20 +78,32 @@ class Outcome:
         """As a line of JSON."""
         return json.dumps(asdict(self))
 
+    @classmethod
+    def from_line(cls, line: str) -> "Outcome":
+        """The inverse of `line`. ValueError or TypeError if it is none."""
+        return cls(**json.loads(line))
+
 
 def run(cluster: Deployed, fault: Fault, seed: int, folder: Path, rate: float = RATE) -> Outcome:
-    """Run it; its history is `folder`/FAULT-SEED.jsonl.
+    """Run it; its history is `folder`/FAULT-SEED.jsonl, or what `new_history` says if there is one already.
 
-    LabError if the cluster cannot have the fault, or is not or gets not well.
+    Beside it lie what was watched (.watch.json) and the write probes (.probes). What is sent is new each
+    time: an archive may have what an earlier run has sent. LabError if the cluster cannot have the fault, or
+    is not or gets not well.
     """
     if reason := fault.unavailable(cluster):
         raise LabError(f"{fault.name} is not available: {reason}")
     cluster.wait_well(WELL_SECONDS)
     generator = random.Random(seed)
+    log = new_history(folder, fault.name, seed)
     undo = fault.prepare(cluster, generator)
     try:
         cluster.wait_well(WELL_SECONDS)
-        outcome = _watched(cluster, fault, seed, generator, folder, rate)
+        with (
+            watching(cluster, log.with_suffix(".watch.json")) as watch,
+            probing(cluster.lab.hosts.values(), log.with_suffix(".probes")),
+        ):
+            outcome = _watched(cluster, fault, seed, generator, log, watch, rate)
     finally:
         undo()
     cluster.wait_well(WELL_SECONDS)
@@ -98,17 +111,17 @@ def run(cluster: Deployed, fault: Fault, seed: int, folder: Path, rate: float = 
 
 
 def _watched(
-    cluster: Deployed, fault: Fault, seed: int, generator: random.Random, folder: Path, rate: float
+    cluster: Deployed, fault: Fault, seed: int, generator: random.Random, log: Path, watch: Watch, rate: float
 ) -> Outcome:
     """The scenario, as clients see it."""
-    log = folder / f"{fault.name}-{seed}.jsonl"
-    seconds = TRAFFIC_SECONDS + fault.making_seconds
+    corpus = random.SystemRandom().getrandbits(32)
     before = cluster.roles() if fault.roles_stay else {}
-    clients = cluster.traffic(log, zlib.crc32(log.stem.encode()), rate, seconds)
+    clients = cluster.traffic(log, corpus, rate, TRAFFIC_SECONDS + fault.making_seconds)
     try:
         _wait_for_acknowledgements(clients, log, BEFORE + generator.randrange(BEFORE))
-        made = time.monotonic()
+        made = watch.mark("inject")
         injected = fault.inject(cluster, generator)
+        watch.mark("injected")
         sign = fault.sign
         try:
             seen = _wait_for_sign(cluster, sign, made) if sign else None
@@ -119,10 +132,11 @@ def _watched(
             _let_pass(clients, fault.hold_seconds)
             wrong = injected.wrong()
         finally:
-            healed = time.monotonic()
+            healed = watch.mark("heal")
             injected.heal()
+            watch.mark("healed")
         cluster.wait_well(WELL_SECONDS)
-        whole = time.monotonic()
+        whole = watch.mark("whole")
         _let_pass(clients, AFTER_SECONDS)
         after = cluster.roles() if fault.roles_stay else {}
         course = Course(made, healed, whole, before, after, cluster.holders(), rate)
@@ -154,6 +168,23 @@ def _watched(
         reads=expectations.reads_meanwhile(operations, course),
         broken=(*wrong, *expectations.broken(fault, operations, course)),
     )
+
+
+def history_of(folder: Path, fault: str, seed: int) -> Path:
+    """The newest history of a scenario: FAULT-SEED.jsonl, or FAULT-SEED.2.jsonl if that was interrupted."""
+    path, attempt = folder / f"{fault}-{seed}.jsonl", 2
+    while (newer := folder / f"{fault}-{seed}.{attempt}.jsonl").exists():
+        path, attempt = newer, attempt + 1
+    return path
+
+
+def new_history(folder: Path, fault: str, seed: int) -> Path:
+    """Where the next history of a scenario goes."""
+    newest = history_of(folder, fault, seed)
+    if not newest.exists():
+        return newest
+    attempt = newest.stem.removeprefix(f"{fault}-{seed}").removeprefix(".") or "1"
+    return folder / f"{fault}-{seed}.{int(attempt) + 1}.jsonl"
 
 
 def _wait_for_acknowledgements(clients: "subprocess.Popen[bytes]", log: Path, count: int) -> None:

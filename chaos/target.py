@@ -123,6 +123,11 @@ class WebSession:
         headers = {"Content-Type": content_type, "Accept": "application/dicom+json"}
         return self._call("POST", "/dicom-web/studies", headers, body, OPERATION_SECONDS)
 
+    def delete(self, path: str) -> requests.Response:
+        """DELETE below /dicom-web/, which is none of DICOM's own. requests.RequestException if there is no
+        answer."""
+        return self._call("DELETE", f"/dicom-web/{path}", {}, None, OPERATION_SECONDS)
+
     def close(self) -> None:
         """Close the connections."""
         self.requests.close()

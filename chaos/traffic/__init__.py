@@ -7,6 +7,7 @@ pynetdicom_scu.py  pynetdicom, in a process of its own
 stow.py            STOW-RS
 association.py     an association on a plain socket
 racing.py          pairs that send one UID with different bytes at the same time
+deleting.py        deletion of some of it, and whether it stays away
 reading.py         QIDO-RS and WADO-RS of what has just been acknowledged
 traffic.py         all of them
 greedy.py          clients that take more than their share: python -m chaos.traffic.greedy

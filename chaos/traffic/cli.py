@@ -18,7 +18,7 @@ from types import FrameType
 
 from chaos import corpus, options
 from chaos.error_pages import ErrorPages
-from chaos.history import READS, STORES, History, Result
+from chaos.history import DELETE, READS, STORES, History, Result
 from chaos.recovery import longest_gap
 from chaos.traffic.traffic import Load, Targets, Traffic
 
@@ -37,6 +37,8 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--count", type=int, help="instances; default: as many as rate and seconds need")
     parser.add_argument("--rate", type=float, help="instances per second; default: as fast as it goes")
     parser.add_argument("--read-rate", type=float, default=5.0, help="reads per second at each address")
+    parser.add_argument("--delete-rate", type=float, default=0.0, help="deletions per second; none")
+    parser.add_argument("--delete-token-file", metavar="FILE", type=Path, help="of somebody who may delete")
     parser.add_argument("--seconds", type=float, help="end after so long; default: when all is answered")
     return parser
 
@@ -51,6 +53,8 @@ def main(argv: list[str] | None = None) -> int:
         given.count = math.ceil(given.rate * given.seconds)
     if given.count < 1 or (given.rate is not None and given.rate <= 0) or given.read_rate <= 0:
         parser.error("--count, --rate and --read-rate have to be more than nothing")
+    if given.delete_rate < 0:
+        parser.error("--delete-rate cannot be less than nothing")
     try:
         where = options.Addresses(given)
         targets = Targets(
@@ -59,6 +63,7 @@ def main(argv: list[str] | None = None) -> int:
             where.web(given.read or given.http),
             where.dicom(given.race_dicom or given.dicom),
             where.web(given.race_http or given.http),
+            where.deleting(given.http[0], given.delete_token_file) if given.delete_rate else None,
         )
     except (ValueError, OSError) as error:
         parser.error(str(error))
@@ -68,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
     history = History(given.history)
     history.describe(given.seed, given.count)
     pages = ErrorPages(given.history.with_name(f"{given.history.name}.pages"))
-    traffic = Traffic(targets, history, pages, Load(given.rate, given.read_rate))
+    traffic = Traffic(targets, history, pages, Load(given.rate, given.read_rate, given.delete_rate))
     with tempfile.TemporaryDirectory(prefix="stele-traffic-") as folder:
         made = corpus.make(Path(folder) / "corpus", given.count, given.seed)
         began = time.monotonic()
@@ -98,6 +103,7 @@ def summary(history: History) -> dict[str, object]:
         "acknowledged": history.acknowledged,
         "stores": {result.value: sum(each.result is result for each in stores) for result in Result},
         "reads": sum(each.kind in READS for each in operations),
+        "deletions": sum(each.kind == DELETE for each in operations),
         "longest_gap_seconds": round(gap.seconds, 3) if gap else None,
         "longest_operation_seconds": round(
             max((each.returned - each.invoked for each in operations), default=0.0), 3

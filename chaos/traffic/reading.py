@@ -35,12 +35,16 @@ class Reader:
                 continue
             # Every other time the very last one, which is the likeliest to be missed
             uid = self._generator.choice((latest[-1], self._generator.choice(latest)))
-            operation, path = self._look_up(uid)
-            self._history.add(operation)
-            if path:
-                self._history.add(self._fetch(uid, path))
+            self.look_up(uid)
 
-    def _look_up(self, uid: str) -> tuple[Operation, str]:
+    def look_up(self, uid: str) -> None:
+        """Find an instance and, if it is there, retrieve it; both are noted."""
+        operation, path = self._find(uid)
+        self._history.add(operation)
+        if path:
+            self._history.add(self._fetch(uid, path))
+
+    def _find(self, uid: str) -> tuple[Operation, str]:
         """Find an instance's row; also the path to retrieve it from, "" if it was not found."""
         invoked = time.monotonic()
         answer = self._get(f"instances?SOPInstanceUID={uid}", "application/dicom+json")

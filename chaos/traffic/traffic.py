@@ -10,6 +10,7 @@ from chaos.corpus import IMPLICIT, Corpus, Sample
 from chaos.history import History
 from chaos.target import Dicom, Web, WebSession
 from chaos.traffic import pynetdicom_scu, storescu, stow
+from chaos.traffic.deleting import Deleter
 from chaos.traffic.programs import Programs
 from chaos.traffic.racing import Racers
 from chaos.traffic.reading import Reader
@@ -18,22 +19,27 @@ from chaos.traffic.sending import Sender, rotated
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """Where to send to, where to read, where to race; with several the clients spread over them."""
+    """Where to send to, where to read, where to race; with several the clients spread over them.
+
+    `delete`: where somebody deletes who may; nobody does if it is None.
+    """
 
     dicom: Sequence[Dicom]
     web: Sequence[Web]
     read: Sequence[Web]
     race_dicom: Sequence[Dicom]
     race_web: Sequence[Web]
+    delete: Web | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How much: instances per second of all senders together (None: as fast as they can), and instances
-    that each reader looks up per second."""
+    """How much: instances per second of all senders together (None: as fast as they can), instances that
+    each reader looks up per second, and deletions per second."""
 
     rate: float | None = None
     read_rate: float = 5.0
+    delete_rate: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +108,8 @@ class Traffic:
         self._readers = [
             self._thread(*self._reader(number, seed)) for number in range(len(self.targets.read))
         ]
+        if self.targets.delete is not None:
+            self._readers.append(self._thread(*self._deleter(self.targets.delete, corpus, seed)))
 
     @property
     def sending(self) -> bool:
@@ -185,3 +193,9 @@ class Traffic:
         session = WebSession(self.targets.read[number], self.pages)
         reader = Reader(name, session, self.history, seed + number)
         return name, lambda: reader.read(self.load.read_rate, self._ended)
+
+    def _deleter(self, where: Web, corpus: Corpus, seed: int) -> tuple[str, Callable[[], None]]:
+        uncontested = {each.uid: each for each in corpus.samples}
+        session = WebSession(where, self.pages)
+        deleter = Deleter("deleter", session, self.history, uncontested, seed)
+        return "deleter", lambda: deleter.delete(self.load.delete_rate, self._ended)

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from chaos.checks import CHECKS, judge
-from chaos.history import ASSOCIATE, Operation, Result
-from chaos.model import Evidence, Limits, Listing, Row, Seen, Violation
+from chaos.history import ASSOCIATE, DELETE, Operation, Result
+from chaos.model import Audited, Evidence, Limits, Listing, Probe, Row, Seen, Violation
 
 OURS, OTHERS = "1.2.840.10008.1.2.1 aa", "1.2.840.10008.1.2.1 bb"
 ROW = Row("P", "1.1", "1.1.1", "1.1.1.1")
@@ -241,3 +241,138 @@ def test_what_http_may_answer_of_a_whole_request() -> None:
         assert judge([refused, STORED], [ROW], seen()) == [
             Violation("alive", f"client: C-STORE answered {status}")
         ]
+
+
+# --- Deletions ---
+
+DELETED = Operation("deleter", DELETE, ROW.uid, "", 3.0, 4.0, Result.OK, "204", "a")
+GONE = replace(READ, invoked=5.0, returned=6.0, content="", result=Result.REFUSED, status="404")
+
+
+def test_what_was_deleted_is_gone() -> None:
+    assert broken([STORED, DELETED, GONE], seen(None, rows=())) == set()
+    assert broken([STORED, DELETED], seen()) == {
+        ("deleted", "deleted, listed by QIDO-RS"),
+        ("deleted", "deleted, listed by C-FIND"),
+        ("deleted", "deleted, retrieved by WADO-RS"),
+        ("deleted", "deleted, retrieved by C-GET"),
+    }
+
+
+@pytest.mark.parametrize("kind, status", [("WADO-RS", "200"), ("QIDO-RS", "200")])
+def test_a_deleted_instance_that_is_seen_again_during_the_run(kind: str, status: str) -> None:
+    again = replace(GONE, kind=kind, result=Result.OK, status=status)
+    after = seen(None, rows=())
+    assert broken([STORED, DELETED, again], after) == {("deleted", f"deleted, then seen by {kind}")}
+    assert broken([STORED, DELETED, replace(again, invoked=3.5)], after) == set()
+
+
+def test_a_deletion_of_unknown_outcome_may_have_taken_effect_or_not() -> None:
+    for unknown in (
+        replace(DELETED, result=Result.UNKNOWN, status="ReadTimeout"),
+        replace(DELETED, result=Result.REFUSED, status="503"),
+    ):
+        assert broken([STORED, unknown], seen()) == set()
+        assert broken([STORED, unknown, GONE], seen(None, rows=())) == set()
+
+
+def test_a_deletion_that_was_refused_excuses_nothing() -> None:
+    refused = replace(DELETED, result=Result.REFUSED, status="403")
+    assert ("durable", "lost") in broken([STORED, refused], seen(None, rows=()))
+    assert ("alive", "deleter") in broken([STORED, refused], seen())
+
+
+def test_who_wants_to_delete_what_is_acknowledged_has_to_find_it() -> None:
+    nothing = replace(DELETED, result=Result.REFUSED, status="404")
+    assert broken([STORED, nothing], seen()) == {("fresh", "stale")}
+    tried = replace(DELETED, invoked=2.5, returned=2.7, result=Result.UNKNOWN, status="ReadTimeout")
+    assert broken([STORED, tried, nothing], seen(None, rows=())) == set()
+
+
+def test_a_store_that_may_have_come_after_the_deletion_brings_it_back_rightly() -> None:
+    for store in (
+        replace(STORED, invoked=3.5, returned=5.0),
+        replace(STORED, invoked=1.0, returned=1.5, result=Result.UNKNOWN, status="association lost"),
+    ):
+        assert broken([STORED, store, DELETED], seen()) == set()
+
+
+# --- The audit trail ---
+
+FOUND = replace(READ, kind="QIDO-RS", content="")
+TRAIL = [
+    Audited("store", "success", "dimse", (ROW.study,), ROW.uid),
+    Audited("retrieve", "success", "http", (ROW.study,), ""),
+    Audited("query", "success", "http", (), ""),
+]
+
+
+def trailed(*rows: Audited) -> Seen:
+    after = seen()
+    after.audit = list(rows)
+    return after
+
+
+def test_everything_that_was_answered_is_in_the_trail() -> None:
+    assert broken([STORED, FOUND, READ], trailed(*TRAIL)) == set()
+    for number, what in enumerate(("store success", "retrieve success", "query success")):
+        ((invariant, told),) = broken([STORED, FOUND, READ], trailed(*TRAIL[:number], *TRAIL[number + 1 :]))
+        assert (invariant, told) == ("audited", "1 of 1 not in the trail")
+        (violation,) = judge([STORED, FOUND, READ], [ROW], trailed(*TRAIL[:number], *TRAIL[number + 1 :]))
+        assert what in violation.what
+
+
+def test_a_second_retrieval_needs_a_second_row() -> None:
+    twice = [STORED, READ, replace(READ, invoked=5.0, returned=6.0)]
+    assert broken(twice, trailed(*TRAIL)) == {("audited", "1 of 2 not in the trail")}
+    assert broken(twice, trailed(*TRAIL, TRAIL[1])) == set()
+
+
+def test_a_conflict_and_a_deletion_are_in_the_trail() -> None:
+    rival = replace(STORED, content=OTHERS, result=Result.REFUSED, status="C111")
+    assert broken([STORED, rival], trailed(*TRAIL)) == {("audited", "1 of 1 not in the trail")}
+    refused = Audited("store", "conflict", "http", (ROW.study,), ROW.uid)
+    assert broken([STORED, rival], trailed(*TRAIL, refused)) == set()
+    after = replace(seen(None, rows=()), audit=TRAIL)
+    assert broken([STORED, DELETED], after) == {("audited", "1 of 1 not in the trail")}
+    after.audit = [*TRAIL, Audited("delete", "success", "http", (ROW.study,), ROW.uid)]
+    assert broken([STORED, DELETED], after) == set()
+
+
+def test_what_nobody_was_answered_need_not_be_in_the_trail() -> None:
+    lost = replace(STORED, result=Result.UNKNOWN, status="association lost")
+    down = replace(READ, content="", result=Result.REFUSED, status="503")
+    assert broken([STORED, lost, down], trailed(*TRAIL)) == set()
+
+
+def test_a_chain_with_a_gap() -> None:
+    after = seen()
+    after.findings = [("audit", "seal 3 is missing")]
+    assert broken([STORED], after) == {("audited", "broken chain")}
+
+
+# --- PostgreSQL's primaries ---
+
+
+def probed(*probes: Probe) -> set[tuple[str, str]]:
+    after = seen()
+    after.probes = list(probes)
+    return {(each.invariant, each.what) for each in judge([STORED], [ROW], after)}
+
+
+def test_a_primary_after_another() -> None:
+    assert probed(Probe("a", 3, 1.0, 1.1), Probe("b", 4, 8.0, 8.1), Probe("a", 5, 9.0, 9.1)) == set()
+
+
+def test_an_old_primary_that_still_acknowledges() -> None:
+    old, new = Probe("a", 3, 8.5, 8.6), Probe("b", 4, 8.0, 8.1)
+    told = "timeline 3 on a still acknowledged 0.4 s after timeline 4 on b had"
+    assert probed(old, new) == {("one primary", told)}
+    assert probed(replace(old, timeline=2), Probe("c", 3, 5.0, 5.1), new) != set()
+    # It had begun when the other had not ended yet: it may have been the first of the two
+    assert probed(replace(old, began=8.05), new) == set()
+
+
+def test_two_hosts_on_one_timeline() -> None:
+    told = "timeline 3 acknowledged on a and b"
+    assert probed(Probe("a", 3, 1.0, 1.1), Probe("b", 3, 8.0, 8.1)) == {("one primary", told)}
