@@ -54,6 +54,10 @@ def _any(cluster: Deployed, generator: random.Random) -> Host:
     return generator.choice(list(cluster.lab.hosts.values()))
 
 
+def _any_of(cluster: Deployed, tier: str, generator: random.Random) -> Host:
+    return generator.choice(cluster.on(tier))
+
+
 def _units(host: Host, pattern: str) -> list[str]:
     """Names of the running units that fit a pattern; LabError if there are none."""
     listed = host.run("systemctl", "list-units", "--plain", "--no-legend", "--state=running", pattern)
@@ -75,7 +79,7 @@ def _holders_keepalived(cluster: Deployed, _generator: random.Random) -> Injecte
 
 
 def _workers(cluster: Deployed, generator: random.Random) -> Injected:
-    host = _any(cluster, generator)
+    host = _any_of(cluster, "node", generator)
     units = _units(host, "stele-dimse*")
     for unit in units:
         _kill(host, unit)
@@ -93,7 +97,7 @@ def _etcd_leader(cluster: Deployed, _generator: random.Random) -> Injected:
 
 
 def _osd(cluster: Deployed, generator: random.Random) -> Injected:
-    host = _any(cluster, generator)
+    host = _any_of(cluster, "ceph-osd", generator)
     return _kill(host, generator.choice(_units(host, "ceph-osd@*")))
 
 
