@@ -9,7 +9,8 @@ from chaos.lab.shell import LabError
 
 POOL = "stele.objects"
 USER = "stele"  # of Ceph: client.stele
-RUN = "stele-bench"  # names what is written
+# Names of runs. Ceph's own cleaning knows of each name's last run only
+WRITTEN, READ = "stele-bench-write", "stele-bench-read"
 ENDING_SECONDS = 120.0
 SAID = 500  # characters of an answer that is not understood
 _AT_THE_END = {
@@ -30,22 +31,31 @@ class RadosBench:
     @contextmanager
     def written(self, concurrency: int) -> Iterator[None]:
         """There are objects to read, and none of them left at the end."""
-        try:
-            self.write(concurrency)
+        with self._cleaned(READ):
+            self._write(concurrency, READ)
             yield
-        finally:
-            self._call("cleanup", "--run-name", RUN)
 
     def write(self, concurrency: int) -> float:
         """Bytes a second."""
-        return self._bench("write", "-t", str(concurrency), "-b", str(self._size), "--no-cleanup")
+        with self._cleaned(WRITTEN):
+            return self._write(concurrency, WRITTEN)
 
     def rand(self, concurrency: int) -> float:
         """Bytes a second, of whole objects at random."""
-        return self._bench("rand", "-t", str(concurrency))
+        return self._bench("rand", READ, "-t", str(concurrency))
 
-    def _bench(self, mode: str, *options: str) -> float:
-        return rate(self._call("bench", f"{self._seconds:.0f}", mode, *options, "--run-name", RUN))
+    def _write(self, concurrency: int, name: str) -> float:
+        return self._bench("write", name, "-t", str(concurrency), "-b", str(self._size), "--no-cleanup")
+
+    @contextmanager
+    def _cleaned(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self._call("cleanup", "--run-name", name)
+
+    def _bench(self, mode: str, name: str, *options: str) -> float:
+        return rate(self._call("bench", f"{self._seconds:.0f}", mode, *options, "--run-name", name))
 
     def _call(self, *arguments: str) -> str:
         command = ("rados", "--id", USER, "--pool", POOL, *arguments)
