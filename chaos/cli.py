@@ -1,13 +1,16 @@
 """The command line of the suite: judging what programs on the clients' side have recorded."""
 
+import json
 from collections import Counter
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
+from rich.console import Console
 
 from chaos import cli_campaign, deploy, scenario
+from chaos.bench import figures, measuring
 from chaos.checks import CHECKS
 from chaos.faults import FAULTS
 from chaos.judging import evidence
@@ -57,11 +60,14 @@ def show_faults(
 @app.command("deploy")
 def deploy_cluster(
     name: Annotated[str, typer.Option("--lab", help="the lab")] = "lab",
+    inventory: Annotated[
+        Path | None, typer.Option(exists=True, help="for Ansible; the lab's last, or its three hosts'")
+    ] = None,
 ) -> None:
     """Deploy Stele on a lab, or bring what is there up to date; says how to reach it."""
     try:
         where = lab.attach(name)
-        seconds = deploy.play(where, "site.yml")
+        seconds = deploy.play(where, "site.yml", inventory=inventory)
         cluster = deploy.enter(where)
         cluster.wait_well(scenario.WELL_SECONDS)
     except LabError as error:
@@ -69,6 +75,25 @@ def deploy_cluster(
     changes = sum(deploy.changed(where, "site.yml").values())
     typer.echo(f"deployed in {seconds:.0f} s, {changes} changes; from the clients' side (chaos.lab run …):")
     typer.echo(f"  {' '.join(cluster.entrance.options())}")
+
+
+@app.command()
+@app.command("bench")
+def measure(
+    out: Annotated[Path, typer.Option(help="folder for the figures, bench.json")],
+    name: Annotated[str, typer.Option("--lab", help="the lab that the cluster is deployed on")] = "lab",
+    rounds: Annotated[int, typer.Option(min=1, help="of which the median counts")] = measuring.ROUNDS,
+    seconds: Annotated[float, typer.Option(min=1, help="that each measurement takes")] = measuring.SECONDS,
+) -> None:
+    """Measure intake and retrieval beside `rados bench` and the embedded archive, in one run."""
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        bench = measuring.Bench(deploy.enter(lab.attach(name)), rounds, seconds, typer.echo)
+        bench.run()
+    except (LabError, ConnectionError) as error:
+        _fail(str(error))
+    (out / "bench.json").write_text(json.dumps(figures.as_json(bench.figures), indent=1))
+    Console(width=110).print(figures.table(bench.figures))
 
 
 @app.command()

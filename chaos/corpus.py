@@ -139,8 +139,8 @@ def instance(seed: int, number: int) -> Instance:
     )
 
 
-def head(each: Instance) -> bytes:
-    """All elements of an instance's dataset before its pixels."""
+def head(each: Instance, size: int = SIZE) -> bytes:
+    """All elements of an instance's dataset before its pixels: one frame of `size` rows and columns."""
     elements = [
         (0x00080008, "CS", b"ORIGINAL\\PRIMARY"),
         (0x00080016, "UI", each.sop_class.encode()),
@@ -162,8 +162,8 @@ def head(each: Instance) -> bytes:
         (0x00200013, "IS", str(each.number).encode()),
         (0x00280002, "US", struct.pack("<H", 1)),
         (0x00280004, "CS", b"MONOCHROME2"),
-        (0x00280010, "US", struct.pack("<H", SIZE)),
-        (0x00280011, "US", struct.pack("<H", SIZE)),
+        (0x00280010, "US", struct.pack("<H", size)),
+        (0x00280011, "US", struct.pack("<H", size)),
         (0x00280100, "US", struct.pack("<H", 16)),
         (0x00280101, "US", struct.pack("<H", 16)),
         (0x00280102, "US", struct.pack("<H", 15)),
@@ -172,12 +172,16 @@ def head(each: Instance) -> bytes:
     return b"".join(_element(tag, vr, value, each.syntax) for tag, vr, value in elements)
 
 
+def dataset(each: Instance, pixels: bytes, size: int = SIZE) -> bytes:
+    """An instance in its transfer syntax: one frame of `size` rows and columns, 16 bits a pixel."""
+    return head(each, size) + _pixel_data(pixels, each.syntax)
+
+
 def _sample(folder: Path, each: Instance, generator: random.Random, *, rival: bool = False) -> Sample:
-    pixels = generator.randbytes(2 * SIZE * SIZE)
-    dataset = head(each) + _pixel_data(pixels, each.syntax)
+    encoded = dataset(each, generator.randbytes(2 * SIZE * SIZE))
     path = folder / f"{each.number}{'r' if rival else ''}.dcm"
-    path.write_bytes(part10.prefix(each.sop_class, each.uid, each.syntax) + dataset)
-    return Sample(**asdict(each), content=content_of(each.syntax, dataset), path=path)
+    path.write_bytes(part10.prefix(each.sop_class, each.uid, each.syntax) + encoded)
+    return Sample(**asdict(each), content=content_of(each.syntax, encoded), path=path)
 
 
 def _element(tag: int, vr: str, value: bytes, syntax: str) -> bytes:

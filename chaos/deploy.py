@@ -6,25 +6,35 @@ import sys
 import time
 from pathlib import Path
 
-from chaos.deployed import ROOT, Deployed, Entrance
+from chaos.deployed import ROOT, STATE, Deployed, Entrance
 from chaos.lab.lab import VIRTUAL_ADDRESS, Lab
 from chaos.lab.shell import LabError, run
 
 DEPLOY_SECONDS = 1500.0
 BUNDLE = ROOT / ".cache/bundle"
-INVENTORY = ROOT / "ansible/inventories/lab/three.yml"
-SERVER_NAME = "pacs.lab.example"  # of that inventory, as the lab's virtual address is
+INVENTORY = ROOT / "ansible/inventories/lab/three.yml"  # unless another is named
+SERVER_NAME = "pacs.lab.example"  # of all the lab's inventories, as its virtual address is
 MACHINES = {"token": ("chaos", "technologist"), "administrator": ("chaos-delete", "administrator")}
 
 
-def play(lab: Lab, playbook: str, *options: str, seconds: float = DEPLOY_SECONDS) -> float:
-    """Run one of the project's playbooks on the lab; returns the seconds it took. LabError."""
+def play(
+    lab: Lab,
+    playbook: str,
+    *options: str,
+    inventory: Path | None = None,
+    seconds: float = DEPLOY_SECONDS,
+) -> float:
+    """Run one of the project's playbooks on the lab; returns the seconds it took. LabError.
+
+    `inventory`: from now on the lab's; by default the one that was named last.
+    """
     ansible = Path(sys.executable).with_name("ansible-playbook")
     environment = (
         *("env", f"STELE_LAB_NAME={lab.record.name}", f"ANSIBLE_CONFIG={ROOT}/ansible/ansible.cfg"),
         *("ANSIBLE_NOCOLOR=1", f"PATH={ansible.parent}:{os.environ['PATH']}", "LC_ALL=C.UTF-8"),
     )
-    command = (str(ansible), "-i", str(INVENTORY), str(ROOT / "ansible" / playbook), *options)
+    hosts = _inventory(lab, inventory)
+    command = (str(ansible), "-i", str(hosts), str(ROOT / "ansible" / playbook), *options)
     began = time.monotonic()
     done = lab.client(*environment, *command, seconds=seconds)
     (lab.folder / f"{playbook}.log").write_bytes(done.stdout + done.stderr)
@@ -73,4 +83,11 @@ def client_certificate(lab: Lab, name: str) -> tuple[Path, Path]:
 
 
 def _pki(lab: Lab) -> Path:
-    return lab.folder / "ansible/pki"
+    return lab.folder / STATE / "pki"
+
+
+def _inventory(lab: Lab, named: Path | None) -> Path:
+    remembered = lab.folder / "inventory"
+    if named is not None:
+        remembered.write_text(str(named.resolve(strict=True)))
+    return Path(remembered.read_text()) if remembered.exists() else INVENTORY

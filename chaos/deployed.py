@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from chaos import trail
 from chaos.lab.host import Host
 from chaos.lab.lab import Lab
@@ -28,6 +30,7 @@ STELE = (
     "/opt/stele/bin/stele",
 )
 ROOT = Path(__file__).parents[1]  # of the sources, which the clients' programs are started from
+STATE = "ansible"  # in the lab's folder: what the deploying machine keeps between runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +66,19 @@ class Deployed:
         self.lab = lab
         self.entrance = entrance
 
+    def on(self, tier: str) -> list[Host]:
+        """The hosts of a tier by its name in the topology (`node`, `ceph-osd`), switched on or not."""
+        topology = yaml.safe_load((self.lab.folder / STATE / "topology.yml").read_text())
+        named = {name for name, host in topology["hosts"].items() if tier in host["tiers"]}
+        return [host for name, host in self.lab.hosts.items() if name in named]
+
     # --- What operators see ----------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:
-        """What `stele-cluster status --json` says on the first host that answers; LabError if none does."""
+        """What `stele-cluster status --json` says on the first host that answers of those that may ask Ceph,
+        which are the monitors'; LabError if none does."""
         told = "every host is off"
-        for host in self.lab.hosts.values():
+        for host in self.on("ceph-mon"):
             if not host.powered:
                 continue
             try:
@@ -95,10 +105,10 @@ class Deployed:
         return time.monotonic() - began
 
     def stele(self, *arguments: str) -> str:
-        """What the command `stele` says on the first host that is on; LabError if it fails."""
-        host = next((host for host in self.lab.hosts.values() if host.powered), None)
+        """What the command `stele` says on the first node that is on; LabError if it fails."""
+        host = next((host for host in self.on("node") if host.powered), None)
         if host is None:
-            raise LabError("every host is off")
+            raise LabError("every node is off")
         return host.run(*STELE, *arguments).decode()
 
     def sql(self, statement: str) -> list[list[str]]:

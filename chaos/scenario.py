@@ -30,6 +30,7 @@ BEFORE = 20  # acknowledgements before the fault
 AFTER_SECONDS = 3.0  # of traffic in a cluster that is whole again
 TRAFFIC_SECONDS = 600.0  # a bound; it is ended when the scenario is over
 ENDING_SECONDS = 90.0  # an operation's patience, and the end of the clients themselves
+LATE_SECONDS = 60.0  # beyond twice its time a recovery is not waited for
 RATE = 10.0  # instances per second
 
 
@@ -205,7 +206,7 @@ def _wait_for_recovery(clients: "subprocess.Popen[bytes]", log: Path, moment: fl
         return clients.poll() is not None or recovery_seconds(follower.operations(), moment) is not None
 
     with contextlib.suppress(LabError):
-        wait_for(again, 2 * fault.recovery_seconds + 60, "no acknowledgement after the fault")
+        wait_for(again, 2 * fault.recovery_seconds + LATE_SECONDS, "no acknowledgement after the fault")
     _demand_life(clients, log)
 
 

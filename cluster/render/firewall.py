@@ -7,6 +7,7 @@ from cluster.topology import Host, Topology
 
 EVERYBODY: tuple[str, ...] = ()
 _CEPH = ("ceph-mon", "ceph-mgr", "ceph-osd")
+_OPERATORS = ("ceph-mon", "haproxy", "node")  # hosts with `stele-cluster`, which asks every tier
 CEPH_MONITOR_PORT = 3300
 CEPH_DAEMON_PORTS = "6800-7568"  # Ceph's ms_bind_port_min and _max
 CEPH_METRICS_PORT = 9283
@@ -19,12 +20,12 @@ def openings(topology: Topology, host: Host) -> list[tuple[str, tuple[str, ...]]
     ports = topology.ports
     table: dict[str, list[tuple[object, tuple[str, ...]]]] = {
         "etcd": [
-            (ports.etcd_client, ("etcd", "postgres", "node", "haproxy", "monitoring")),
+            (ports.etcd_client, ("etcd", "postgres", "monitoring", *_OPERATORS)),
             (ports.etcd_peer, ("etcd",)),
         ],
         "postgres": [
             (ports.postgres, ("postgres", "node", "backup")),
-            (ports.patroni, ("postgres", "node", "haproxy", "monitoring")),
+            (ports.patroni, ("postgres", "monitoring", *_OPERATORS)),
             (ports.backup, ("backup",)),
         ],
         "backup": [(ports.backup, ("postgres",))],
@@ -38,7 +39,7 @@ def openings(topology: Topology, host: Host) -> list[tuple[str, tuple[str, ...]]
         ],
         "haproxy": [
             *((port, EVERYBODY) for port in (ports.dicom, ports.dicom_tls, ports.https, ports.http) if port),
-            (ports.haproxy_internal, ("monitoring",)),
+            (ports.haproxy_internal, ("monitoring", *_OPERATORS)),
             (ports.agent, ("monitoring",)),
         ],
         "monitoring": [

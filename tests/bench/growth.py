@@ -22,6 +22,7 @@ import psycopg
 from psycopg import conninfo, sql
 from rich.table import Table
 
+from chaos.bench import flood
 from node.adapters.blobs_memory import MemoryBlobs
 from node.adapters.catalog_postgres.catalog import PostgresCatalog
 from node.adapters.catalog_postgres.migrate import migrate
@@ -50,7 +51,7 @@ def record_of(image: Path, catalog: PostgresCatalog) -> InstanceRecord:
     """What the catalog is told of the image when it is taken in."""
     prepared = scu.prepare(image)
     limits = Limits(max_header_bytes=16 << 20, max_depth=64, max_elements=100_000, max_object_bytes=2 << 30)
-    reader = HeaderReader(prepared.transfer_syntax_uid.decode(), limits)
+    reader = HeaderReader(prepared.syntax, limits)
     reader.feed(prepared.dataset)
     header = reader.finish()
     objects = Objects(MemoryBlobs(), 1 << 20, 1 << 20)
@@ -63,12 +64,12 @@ def admissions(record: InstanceRecord, count: int) -> Iterator[InstanceRecord]:
     """Fresh instances like it: a study of its own for PER_STUDY of them."""
     for number in range(count):
         if number % PER_STUDY == 0:
-            study, series = (scu.fresh(64).decode() for _ in range(2))
+            study, series = (flood.fresh(64).decode() for _ in range(2))
         yield replace(
             record,
             study_uid=study,
             series_uid=series,
-            sop_instance_uid=scu.fresh(64).decode(),
+            sop_instance_uid=flood.fresh(64).decode(),
             stored=replace(record.stored, name=uuid4().hex),
         )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import requests
 
+from chaos.bench import flood
 from tests.bench import scu, servers
 from tests.bench.http import Client
 from tests.bench.report import Report, percentile
@@ -132,8 +133,8 @@ def _poster(
     results: "multiprocessing.Queue[tuple[float, float]]",
 ) -> None:
     prepared = scu.prepare(image)
-    whole = image.read_bytes().replace(prepared.study_uid, scu.fresh(len(prepared.study_uid)))
-    whole = whole.replace(prepared.series_uid, scu.fresh(len(prepared.series_uid)))
+    whole = image.read_bytes().replace(prepared.study_uid, flood.fresh(len(prepared.study_uid)))
+    whole = whole.replace(prepared.series_uid, flood.fresh(len(prepared.series_uid)))
     pieces = whole.split(prepared.instance_uid)
     client = Client(url)
     ready.wait(60)
@@ -147,7 +148,7 @@ def _poster(
                 + BOUNDARY
                 + b"\r\nContent-Type: application/dicom\r\n\r\n"
             )
-            body.append(scu.fresh(len(prepared.instance_uid)).join(pieces))
+            body.append(flood.fresh(len(prepared.instance_uid)).join(pieces))
         body.append(b"\r\n--" + BOUNDARY + b"--\r\n")
         answer = json.loads(client.post("/studies", STOW_TYPE, tuple(body)))
         if len(answer["00081199"]["Value"]) != in_each:

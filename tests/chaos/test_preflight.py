@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from chaos.lab.lab import Lab
-from cluster.bundle import archive
+from tests.bundles import empty_bundle
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -20,15 +20,7 @@ INVENTORY = yaml.safe_load((ANSIBLE / "inventories/lab/three.yml").read_text())
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle that is whole, though there is nothing to install in it."""
-    folder = tmp_path_factory.mktemp("bundle")
-    manifest: dict[str, Any] = {"version": "0.1.0"}
-    for part in ("debian", "stele"):
-        (folder / part).mkdir()
-        (folder / part / "empty").touch()
-        manifest[part] = archive.pack(folder / part, folder)
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    return folder
+    return empty_bundle(tmp_path_factory.mktemp("bundle"))
 
 
 class Deployment:

@@ -25,6 +25,16 @@ def test_a_port_is_open_to_the_tiers_that_talk_to_it() -> None:
     assert set(dict(openings(large, large.host("osd4")))["6800-7568"]) >= {"ceph-osd", "node"}
 
 
+def test_stele_cluster_reaches_every_tier_from_the_hosts_that_have_it() -> None:
+    large = topology(eleven_hosts())
+    ports = large.ports
+    asked = {"db1": (ports.etcd_client, ports.patroni), "front1": (ports.haproxy_internal, ports.https)}
+    for name, some in asked.items():
+        opened = dict(openings(large, large.host(name)))
+        for callers in (opened[str(port)] for port in some):
+            assert callers == EVERYBODY or {"ceph-mon", "node", "haproxy"} <= set(callers)
+
+
 def test_nft_takes_the_rules_of_every_host(tmp_path: Path) -> None:
     require("nft", needs_root=True)
     for each in (topology(), topology(eleven_hosts())):
