@@ -58,9 +58,17 @@ def read(name: str) -> Record | None:
 
 
 def all_records() -> list[Record]:
-    """Records of all labs on this machine, by name."""
-    found = (read(path.parent.name) for path in sorted(RUN.glob("*/record.json")))
+    """Records of all labs on this machine, by name; but for those that another version of this program made,
+    which knows what belongs to them."""
+    found = (_understood(path.parent.name) for path in sorted(RUN.glob("*/record.json")))
     return [record for record in found if record is not None]
+
+
+def _understood(name: str) -> Record | None:
+    try:
+        return read(name)
+    except TypeError:
+        return None
 
 
 @contextmanager

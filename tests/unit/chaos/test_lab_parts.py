@@ -50,6 +50,19 @@ def test_a_record_is_abandoned_when_its_owner_died_or_the_machine_restarted() ->
         ended.wait()
 
 
+def test_a_lab_of_another_version_is_left_to_that_version(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(records, "RUN", tmp_path)
+    mine = Record("mine", 3, "/disks", "/image", records.boot_number(), 0, 0)
+    mine.write()
+    replace(mine, name="theirs").write()
+    assert [each.name for each in records.all_records()] == ["mine", "theirs"]
+    theirs = tmp_path / "theirs/record.json"
+    theirs.write_text(theirs.read_text().replace("{", '{"colour": "red", '))
+    assert records.all_records() == [mine]
+
+
 def test_a_failed_program_says_why() -> None:
     with pytest.raises(LabError, match="exit code 3: because"):
         run("sh", "-c", "echo because >&2; exit 3")
