@@ -4,7 +4,7 @@ campaign.json            when it began, which release, on which cluster, the pla
 outcomes.jsonl           how each scenario went, a line each
 FAULT-SEED.jsonl         a scenario's history; FAULT-SEED.2.jsonl if the first one was interrupted
   .jsonl.pages .log      error pages that clients got; what they said themselves
-  .watch.json .probes    moments, troubles, load and logs; write probes
+  .watch.json .probes    troubles, load and logs; write probes
 audit.jsonl readback.json findings.jsonl    what the archive said in the end
 """
 

@@ -10,6 +10,7 @@ import os
 import random
 import signal
 import subprocess
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,9 +19,7 @@ from chaos.deployed import Deployed
 from chaos.faults import Fault
 from chaos.history import Follower
 from chaos.lab.shell import LabError, wait_for
-from chaos.probing.probes import probing
 from chaos.recovery import longest_gap, recovery_seconds
-from chaos.watch import watching
 
 WELL_SECONDS = 300.0  # for the cluster to be whole again
 BEFORE = 20  # acknowledgements before the fault
@@ -36,7 +35,8 @@ class Outcome:
 
     `recovery`: the longest time without any acknowledgement from the fault to the end, healing included; None
     if nothing was acknowledged any more. `whole`: from the healing until nothing was wrong. `load`: the
-    machine's load average at the end, of `cores`.
+    machine's load average at the end, of `cores`. `made` and `healed`: when the fault was made and its
+    healing began, of CLOCK_MONOTONIC as the history's times.
     """
 
     fault: str
@@ -51,6 +51,8 @@ class Outcome:
     unknown: int
     load: float
     cores: int
+    made: float = 0.0
+    healed: float = 0.0
 
     @property
     def recovered(self) -> bool:
@@ -70,38 +72,32 @@ class Outcome:
 def run(cluster: Deployed, fault: Fault, seed: int, folder: Path, rate: float = RATE) -> Outcome:
     """Run it; its history is `folder`/FAULT-SEED.jsonl, or what `new_history` says if there is one already.
 
-    Beside it lie what was watched (.watch.json) and the write probes (.probes). LabError if the cluster is
-    not or gets not well. What is sent is new each time: an archive may have what an earlier run has sent.
+    LabError if the cluster is not or gets not well. What is sent is new each time: an archive may have what
+    an earlier run has sent.
     """
     cluster.wait_well(WELL_SECONDS)
     generator = random.Random(seed)
     log = new_history(folder, fault.name, seed)
     corpus = random.SystemRandom().getrandbits(32)
-    with (
-        watching(cluster, log.with_suffix(".watch.json")) as watch,
-        probing(cluster.lab.hosts.values(), log.with_suffix(".probes")),
-    ):
-        clients = cluster.traffic(log, corpus, rate, TRAFFIC_SECONDS + fault.making_seconds)
+    clients = cluster.traffic(log, corpus, rate, TRAFFIC_SECONDS + fault.making_seconds)
+    try:
+        _wait_for_acknowledgements(clients, log, BEFORE + generator.randrange(BEFORE))
+        made = time.monotonic()
+        injected = fault.inject(cluster, generator)
         try:
-            _wait_for_acknowledgements(clients, log, BEFORE + generator.randrange(BEFORE))
-            moment = watch.mark("inject")
-            injected = fault.inject(cluster, generator)
-            watch.mark("injected")
-            try:
-                _wait_for_recovery(clients, log, moment, fault)
-                _let_pass(clients, fault.hold_seconds)
-            finally:
-                watch.mark("heal")
-                injected.heal()
-                watch.mark("healed")
-            whole = cluster.wait_well(WELL_SECONDS)
-            watch.mark("whole")
-            _let_pass(clients, AFTER_SECONDS)
+            _wait_for_recovery(clients, log, made, fault)
+            _let_pass(clients, fault.hold_seconds)
         finally:
-            _end(clients)
+            healed = time.monotonic()
+            injected.heal()
+        cluster.wait_well(WELL_SECONDS)
+        whole = time.monotonic() - healed
+        _let_pass(clients, AFTER_SECONDS)
+    finally:
+        _end(clients)
     operations = history.read([log]).operations
-    gap = longest_gap(operations, moment)
-    served = recovery_seconds(operations, moment) is not None
+    gap = longest_gap(operations, made)
+    served = recovery_seconds(operations, made) is not None
     ends = [each.result for each in operations if each.kind in history.STORES]
     return Outcome(
         fault=fault.name,
@@ -116,6 +112,8 @@ def run(cluster: Deployed, fault: Fault, seed: int, folder: Path, rate: float = 
         unknown=ends.count(history.Result.UNKNOWN),
         load=os.getloadavg()[0],
         cores=os.cpu_count() or 1,
+        made=made,
+        healed=healed,
     )
 
 

@@ -73,7 +73,7 @@ def test_figures_of_a_scenario(tmp_path: Path) -> None:
     assert figures.noticed == pytest.approx(0.5)
     assert figures.told == pytest.approx(3.0)
     assert figures.gap is not None and figures.gap.seconds == pytest.approx(2.5)
-    assert figures.moments["inject"] == 0.0
+    assert figures.moments == {"made": 0.0, "healed": 7.5, "whole": 15.5}
     assert sum(each.stored for each in figures.bins) == 4
     assert sum(each.refused for each in figures.bins) == 1
     assert sum(each.unknown for each in figures.bins) == 1
@@ -154,6 +154,10 @@ def test_a_folder_of_before_there_were_plans_has_a_report(tmp_path: Path) -> Non
     folder = whole(tmp_path)
     for path in (tmp_path / "campaign.json", *tmp_path.glob("*.watch.json"), *tmp_path.glob("*.probes")):
         path.unlink()
+    outcomes = [replace(each, made=0.0, healed=0.0) for each in folder.outcomes()]
+    (tmp_path / "outcomes.jsonl").unlink()
+    for each in outcomes:
+        folder.add(each)
     told, html = written(folder)
     assert (told.finished, told.kept) == (True, True)
     assert told.scenarios[0].figures.told is None

@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from chaos import campaign, scenario
+from chaos import campaign, scenario, watch
 from chaos.corpus import Instance
 from chaos.deployed import Deployed
 from chaos.faults import Fault, Injected
@@ -34,6 +34,7 @@ FAULTS = [(fault(name), seed) for name, seed in PLAN]
 class Host:
     """A host that may be off or frozen."""
 
+    name: str
     powered: bool = True
     done: list[str] = field(default_factory=list)
 
@@ -42,6 +43,12 @@ class Host:
 
     def wait_ready(self) -> None:
         self.done.append("ready")
+
+    def command(self, *_command: str) -> tuple[str, ...]:
+        raise LabError("nothing runs here")
+
+    def run(self, *_command: str, seconds: float) -> bytes:
+        raise LabError(f"no journal within {seconds} s")
 
     def thaw(self) -> None:
         self.done.append("thawed")
@@ -53,13 +60,16 @@ class Cluster:
     def __init__(self, folder: Path) -> None:
         self.lab = self
         self.network = self
-        self.hosts = {"host1": Host(), "host2": Host(powered=False)}
+        self.hosts = {"host1": Host("host1"), "host2": Host("host2", powered=False)}
         self.entrance = self
         self.token_file = folder.parent / "token"
         self.token_file.write_text("secret")
         self.kept = Folder(folder)
         self.asked: list[str] = []
         self.there: list[Instance] = []
+
+    def troubles(self) -> list[str]:
+        return []
 
     def heal(self) -> None:
         self.asked.append("healed")
@@ -131,6 +141,15 @@ def test_it_goes_on_with_what_is_missing(folder: Path, cluster: Cluster, fails: 
     assert "5 into readback.json" in cluster.asked
 
 
+def test_what_was_watched_lies_beside_the_history(folder: Path, cluster: Cluster, fails: Steps) -> None:
+    assert not fails
+    go(cluster, FAULTS[:1])
+    seen = watch.load(folder / "a-fault-1.watch.json")
+    assert [said for _, said in seen.troubles] == [[]]
+    assert [line.text for line in seen.lines["host1"]] == ["no journal within 60.0 s"]
+    assert (folder / "a-fault-1.probes").exists()
+
+
 def test_what_is_over_is_not_run_again(cluster: Cluster, fails: Steps) -> None:
     go(cluster, FAULTS[:2])
     fails += PLAN[:2]
@@ -168,7 +187,7 @@ def test_what_a_killed_campaign_has_left_is_mended(cluster: Cluster, fails: Step
     assert not fails
     go(cluster, FAULTS[:1])
     assert cluster.hosts["host1"].done == ["thawed"]
-    assert cluster.hosts["host2"].done == ["on", "ready", "thawed"]
+    assert cluster.hosts["host2"].done == ["on", "ready"]
     assert cluster.asked[0] == "healed"
 
 
