@@ -84,6 +84,10 @@ class Folder:
         """Of all scenarios, interrupted ones included."""
         return sorted(self.path.glob("*-*.jsonl"))
 
+    def watched(self) -> list[Path]:
+        """What was watched of all scenarios, lines of the tiers' logs among it."""
+        return sorted(self.path.glob("*.watch.json"))
+
     def probes(self) -> list[Path]:
         """What the write probes of all scenarios were told."""
         return sorted(self.path.glob("*.probes"))

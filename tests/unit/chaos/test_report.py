@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from chaos import report
 from chaos.checks import CHECKS
 from chaos.cli import app
+from chaos.corpus import CANARY
 from chaos.folder import Folder
 from chaos.history import Operation, Result
 from chaos.readback.whole import load, save
@@ -111,6 +112,14 @@ def test_what_is_lost_is_told_where_it_was_sent(tmp_path: Path) -> None:
     assert {name for name, parts in found.items() if parts == ["failure"]} == {
         *("osd-killed-1", "durable", "atomic", "silent"),
     }
+
+
+def test_a_patient_in_a_tiers_log_is_a_leak(tmp_path: Path) -> None:
+    folder = whole(tmp_path)
+    watched = folder.watched()[1]
+    watched.write_text(watched.read_text().replace("Main process exited", f"stored {CANARY}^PATIENT"))
+    told, _ = written(folder)
+    assert [str(each) for each in told.violations] == [f"silent: {CANARY} in {watched}"]
 
 
 def test_a_campaign_that_stopped_says_so_and_why(tmp_path: Path) -> None:
