@@ -17,7 +17,9 @@ from chaos.faults import Fault
 from chaos.folder import Campaign, Folder, identity
 from chaos.lab.shell import LabError, attempt
 from chaos.model import Limits, Violation
+from chaos.probing.probes import probing
 from chaos.scenario import Outcome
+from chaos.watch import watching
 
 READ_BACK_SECONDS = 900.0
 
@@ -63,7 +65,7 @@ def run(
             if (fault.name, seed) not in ahead:
                 continue
             kept.forget_what_was_read()
-            outcome = scenario.run(cluster, fault, seed, folder)
+            outcome = _watched(cluster, fault, seed, folder)
             kept.add(outcome)
             tell(outcome)
         if not kept.finished:
@@ -72,6 +74,18 @@ def run(
         kept.write(replace(campaign, stopped=str(error) or type(error).__name__))
         raise
     return Result(kept.outcomes(), judging.campaign(kept))
+
+
+def _watched(cluster: Deployed, fault: Fault, seed: int, folder: Path) -> Outcome:
+    """A scenario; beside its history lie what was watched (.watch.json) and the write probes (.probes)."""
+    log = scenario.new_history(folder, fault.name, seed)
+    with (
+        watching(cluster, log.with_suffix(".watch.json")) as watch,
+        probing(cluster.lab.hosts.values(), log.with_suffix(".probes")),
+    ):
+        outcome = scenario.run(cluster, fault, seed, folder)
+        watch.begin = outcome.made
+    return outcome
 
 
 def _begun(kept: Folder, cluster: Deployed) -> Campaign:
@@ -102,12 +116,13 @@ def _read_all(cluster: Deployed, kept: Folder) -> None:
 
 def mend(cluster: Deployed) -> None:
     """Undo what a scenario that was killed has left: hosts that are off or frozen, cut cables."""
+    cluster.lab.network.heal()
     for host in cluster.lab.hosts.values():
-        if not host.powered:
+        if host.powered:
+            host.thaw()
+        else:
             host.power_on()
             host.wait_ready()
-        host.thaw()
-    cluster.lab.network.heal()
 
 
 def judged(

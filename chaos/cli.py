@@ -104,6 +104,10 @@ def check(
         list[Path] | None, typer.Option(help="a log, a metrics page; may name no patient")
     ] = None,
     findings: Annotated[Path | None, typer.Option(help="what stele check --json printed")] = None,
+    audit: Annotated[
+        Path | None, typer.Option(help="an export of the audit trail; see chaos/trail.py")
+    ] = None,
+    probes: Annotated[list[Path] | None, typer.Option(help="of write probes; see chaos/probing")] = None,
     operation_seconds: Annotated[float, typer.Option(help="longest operation")] = OPERATION_SECONDS,
     gap_seconds: Annotated[float, typer.Option(help="longest time without acknowledgement")] = GAP_SECONDS,
     service: Annotated[
@@ -113,7 +117,9 @@ def check(
     """Judge every invariant; exit code 1 if one does not hold, 2 if a file is not what it should be."""
     limits = Limits(operation_seconds, gap_seconds, frozenset(service or ()))
     try:
-        given = evidence(histories, readback, limits, texts=text or (), findings=findings)
+        given = evidence(
+            histories, readback, limits, texts=text or (), findings=findings, audit=audit, probes=probes or ()
+        )
     except (OSError, ValueError, TypeError, KeyError) as error:
         _fail(str(error), code=2)
     broken = False

@@ -4,7 +4,7 @@ campaign.json            when it began, which release, on which cluster, the pla
 outcomes.jsonl           how each scenario went, a line each
 FAULT-SEED.jsonl         a scenario's history; FAULT-SEED.2.jsonl if the first one was interrupted
   .jsonl.pages .log      error pages that clients got; what they said themselves
-  .watch.json .probes    moments, troubles, load and logs; write probes
+  .watch.json .probes    troubles, load and logs; write probes
 audit.jsonl readback.json findings.jsonl    what the archive said in the end
 """
 
@@ -83,6 +83,10 @@ class Folder:
     def histories(self) -> list[Path]:
         """Of all scenarios, interrupted ones included."""
         return sorted(self.path.glob("*-*.jsonl"))
+
+    def watched(self) -> list[Path]:
+        """What was watched of all scenarios, lines of the tiers' logs among it."""
+        return sorted(self.path.glob("*.watch.json"))
 
     def probes(self) -> list[Path]:
         """What the write probes of all scenarios were told."""

@@ -52,6 +52,7 @@ def campaign(folder: Folder) -> list[Violation]:
         folder.histories(),
         folder.readback,
         Limits(gap_seconds=planned.gap_seconds if planned else max(targets, default=GAP_SECONDS)),
+        texts=folder.watched(),
         findings=folder.findings if folder.findings.exists() else None,
         audit=folder.audit if folder.audit.exists() else None,
         probes=folder.probes(),

@@ -21,9 +21,7 @@ from chaos.faults import Expect, Fault, Sign
 from chaos.faults.fault import REFUSAL_SECONDS
 from chaos.history import Follower
 from chaos.lab.shell import LabError, wait_for
-from chaos.probing.probes import probing
 from chaos.recovery import recovery_seconds
-from chaos.watch import Watch, watching
 
 WELL_SECONDS = 300.0  # for the cluster to be whole again
 BEFORE = 20  # acknowledgements before the fault
@@ -88,9 +86,8 @@ class Outcome:
 def run(cluster: Deployed, fault: Fault, seed: int, folder: Path, rate: float = RATE) -> Outcome:
     """Run it; its history is `folder`/FAULT-SEED.jsonl, or what `new_history` says if there is one already.
 
-    Beside it lie what was watched (.watch.json) and the write probes (.probes). What is sent is new each
-    time: an archive may have what an earlier run has sent. LabError if the cluster cannot have the fault, or
-    is not or gets not well.
+    LabError if the cluster cannot have the fault, or is not or gets not well. What is sent is new each time:
+    an archive may have what an earlier run has sent.
     """
     if reason := fault.unavailable(cluster):
         raise LabError(f"{fault.name} is not available: {reason}")
@@ -100,11 +97,7 @@ def run(cluster: Deployed, fault: Fault, seed: int, folder: Path, rate: float = 
     undo = fault.prepare(cluster, generator)
     try:
         cluster.wait_well(WELL_SECONDS)
-        with (
-            watching(cluster, log.with_suffix(".watch.json")) as watch,
-            probing(cluster.lab.hosts.values(), log.with_suffix(".probes")),
-        ):
-            outcome = _watched(cluster, fault, seed, generator, log, watch, rate)
+        outcome = _watched(cluster, fault, seed, generator, log, rate)
     finally:
         undo()
     cluster.wait_well(WELL_SECONDS)
@@ -112,7 +105,7 @@ def run(cluster: Deployed, fault: Fault, seed: int, folder: Path, rate: float = 
 
 
 def _watched(
-    cluster: Deployed, fault: Fault, seed: int, generator: random.Random, log: Path, watch: Watch, rate: float
+    cluster: Deployed, fault: Fault, seed: int, generator: random.Random, log: Path, rate: float
 ) -> Outcome:
     """The scenario, as clients see it."""
     corpus = random.SystemRandom().getrandbits(32)
@@ -120,9 +113,8 @@ def _watched(
     clients = cluster.traffic(log, corpus, rate, TRAFFIC_SECONDS + fault.making_seconds)
     try:
         _wait_for_acknowledgements(clients, log, BEFORE + generator.randrange(BEFORE))
-        made = watch.mark("inject")
+        made = time.monotonic()
         injected = fault.inject(cluster, generator)
-        watch.mark("injected")
         sign = fault.sign
         try:
             seen = _wait_for_sign(cluster, sign, made) if sign else None
@@ -133,11 +125,10 @@ def _watched(
             _let_pass(clients, fault.hold_seconds)
             wrong = injected.wrong()
         finally:
-            healed = watch.mark("heal")
+            healed = time.monotonic()
             injected.heal()
-            watch.mark("healed")
         cluster.wait_well(WELL_SECONDS)
-        whole = watch.mark("whole")
+        whole = time.monotonic()
         _let_pass(clients, AFTER_SECONDS)
         after = cluster.roles() if fault.roles_stay else {}
         course = Course(made, healed, whole, before, after, cluster.holders(), rate)

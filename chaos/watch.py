@@ -1,8 +1,7 @@
-"""What operators could have seen while a scenario ran: its moments, what the cluster said was wrong, the
-machine's load, and what each tier logged. One small JSON file beside the history.
+"""What operators could have seen while a scenario ran: what the cluster said was wrong, the machine's load,
+and what each tier logged. One small JSON file beside the history.
 
-All moments are seconds of the history's clock. The cluster is asked by `stele-cluster status` every few
-seconds, from the fault on; a trouble is kept when it changes.
+The cluster is asked by `stele-cluster status` every few seconds; a trouble is kept when it changes.
 """
 
 import json
@@ -22,15 +21,13 @@ from chaos.lab.shell import LabError
 
 LOOK_SECONDS = 2.0  # between two looks at the cluster; each costs a host a second or two
 JOURNAL_SECONDS = 60.0
-MARKS = ("inject", "injected", "heal", "healed", "whole", "end")
 
 
 @dataclass(slots=True)
 class Watched:
-    """`moments` by MARKS, as far as the scenario came. `troubles`: what the cluster said from a moment on, in
-    sentences. `load`: the machine's load average at a moment. `lines`: of the tiers' logs, by host."""
+    """`troubles`: what the cluster said from a moment on, in sentences. `load`: the machine's load average at
+    a moment. `lines`: of the tiers' logs, by host. Moments are seconds of the history's clock."""
 
-    moments: dict[str, float] = field(default_factory=dict)
     troubles: list[tuple[float, list[str]]] = field(default_factory=list)
     load: list[tuple[float, float]] = field(default_factory=list)
     lines: dict[str, list[Line]] = field(default_factory=dict)
@@ -51,28 +48,21 @@ def load(path: Path) -> Watched:
 
 
 class Watch:
-    """Watches a cluster from the first mark on."""
+    """Watches a cluster from now on. `begin`: the moment from which on logs are of interest."""
 
     def __init__(self, cluster: Deployed) -> None:
         self.watched = Watched()
+        self.begin = time.monotonic()
         self._cluster = cluster
         self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def mark(self, what: str) -> float:
-        """Note the moment of one of MARKS, which is now."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._look, name="watch")
-            self._thread.start()
-        moment = self.watched.moments[what] = time.monotonic()
-        return moment
+        self._thread = threading.Thread(target=self._look, name="watch")
+        self._thread.start()
 
     def end(self) -> None:
         """Look no more, and gather the logs."""
         self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._gather(self.watched.moments["inject"], self.mark("end"))
+        self._thread.join()
+        self._gather(self.begin, time.monotonic())
 
     def _look(self) -> None:
         while not self._stop.is_set():

@@ -104,7 +104,7 @@ def _said(of: Bin) -> str:
 
 def _faults(drawn: Chart, of: Figures, x: Callable[[float], float]) -> None:
     """The fault, its healing, and the longest silence of clients."""
-    made, healed = of.moments.get("inject"), of.moments.get("heal")
+    made, healed = of.moments.get("made"), of.moments.get("healed")
     if made is not None:
         end = of.end if healed is None else healed
         drawn.shades.append(_column("fault", x(made), x(end), TOP, drawn.zero_y + DOWN))
@@ -122,7 +122,7 @@ def _faults(drawn: Chart, of: Figures, x: Callable[[float], float]) -> None:
 
 def _lanes(drawn: Chart, of: Figures, x: Callable[[float], float]) -> None:
     """What the cluster said, and the machine's load."""
-    ends = [moment for moment, _ in of.troubles[1:]] + [of.moments.get("end", of.end)]
+    ends = [moment for moment, _ in of.troubles[1:]] + [of.end]
     for (begin, said), end in zip(of.troubles, ends, strict=False):
         kind = "trouble" if said else "well"
         says = "; ".join(said) or "all is well"

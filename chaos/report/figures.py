@@ -5,7 +5,7 @@ Moments are seconds from the fault on, or from the first operation where nobody 
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from chaos.history import ASSOCIATE, CONFLICT, DELETE, STORES, Operation, Result
@@ -29,10 +29,10 @@ class Bin:
 
 @dataclass(slots=True)
 class Figures:
-    """A scenario. `width`: of a bin. `moments`: of `chaos.watch.MARKS`. `gap`: the longest time without an
-    acknowledgement since the fault. `noticed`: until a client was refused or lost; `told`: until the cluster
-    said that something is wrong; None if neither happened. `retries`: stores tried again.
-    """
+    """A scenario. `width`: of a bin. `moments`: when the fault was "made", "healed", and all "whole".
+    `gap`: the longest time without an acknowledgement since the fault. `noticed`: until a client was refused
+    or lost; `told`: until the cluster said that something is wrong; None if neither happened. `retries`:
+    stores tried again."""
 
     bins: list[Bin] = field(default_factory=list)
     width: float = 1.0
@@ -58,9 +58,12 @@ class Figures:
         return max(last, *self.moments.values()) if self.moments else last
 
 
-def figures(operations: Sequence[Operation], watched: Watched) -> Figures:
-    """The figures of a scenario; of none that has neither a history nor a fault."""
-    fault = watched.moments.get("inject")
+def figures(
+    operations: Sequence[Operation], watched: Watched, moments: Mapping[str, float] | None = None
+) -> Figures:
+    """The figures of a scenario. `moments`: as in `Figures`, but of the history's clock."""
+    known = moments or {}
+    fault = known.get("made")
     first = min((each.returned for each in operations), default=0.0)
     zero = first if fault is None else fault
     gap, noticed, told = None, None, None
@@ -79,7 +82,7 @@ def figures(operations: Sequence[Operation], watched: Watched) -> Figures:
     return Figures(
         bins=bins,
         width=width,
-        moments={name: moment - zero for name, moment in watched.moments.items()},
+        moments={name: moment - zero for name, moment in known.items()},
         gap=None if gap is None else Gap(gap.begin - zero, gap.end - zero),
         noticed=noticed,
         told=told,

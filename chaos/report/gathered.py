@@ -163,7 +163,7 @@ def gathered(folder: Folder) -> Report:
     senders: dict[str, Scenario] = {}
     for outcome in folder.outcomes():
         operations, watched = _recorded(history_of(folder.path, outcome.fault, outcome.seed))
-        scenario = Scenario(outcome, figures(operations, watched))
+        scenario = Scenario(outcome, figures(operations, watched, _moments(outcome)))
         scenarios.append(scenario)
         senders |= {each.uid: scenario for each in operations}
     violations = judging.campaign(folder)
@@ -187,6 +187,12 @@ def _unseen(folder: Folder, scenarios: list[Scenario]) -> list[str]:
         "one primary": any(path.stat().st_size for path in folder.probes()),
     }
     return [name for name, there in evidence.items() if not there]
+
+
+def _moments(outcome: Outcome) -> dict[str, float]:
+    if not outcome.made:  # of before it was noted
+        return {}
+    return {"made": outcome.made, "healed": outcome.healed, "whole": outcome.healed + outcome.whole}
 
 
 def _recorded(path: Path) -> tuple[list[Operation], Watched]:

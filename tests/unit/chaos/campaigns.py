@@ -11,8 +11,9 @@ from chaos.journals import Line
 from chaos.model import Audited, Listing, Probe, Seen
 from chaos.readback.whole import save
 from chaos.scenario import Outcome, new_history
-from chaos.watch import MARKS, Watched
+from chaos.watch import Watched
 
+FAULT = 103.5  # its moment, seconds
 STEPS = [("osd-killed", 1), ("osd-killed", 2), ("host-off", 1)]
 OUTCOME = Outcome(
     fault="osd-killed",
@@ -27,9 +28,10 @@ OUTCOME = Outcome(
     unknown=1,
     load=3.5,
     cores=2,
+    made=FAULT,
+    healed=111.0,
 )
 CAMPAIGN = Campaign("2026-01-02T03:04:05+00:00", "0.1.0 (abc)", "cluster", STEPS, 60.0)
-FAULT = 103.5  # its moment, seconds
 
 
 def outcome(step: tuple[str, int], **others: object) -> Outcome:
@@ -56,7 +58,6 @@ def record(folder: Folder, step: tuple[str, int], corpus_seed: int) -> list[corp
     for each in (*stored[:3], lost, refused, read, again, gone):
         kept.add(each)
     watched = Watched(
-        moments=dict(zip(MARKS, (FAULT, 103.6, 111.0, 111.5, 119.0, 122.0), strict=True)),
         troubles=[(104.0, []), (106.5, ["1 of 6 OSDs is down"]), (119.0, [])],
         load=[(104.0, 2.0), (106.5, 3.5)],
         lines={"host1": [Line(103.9, "ceph-osd@1", "Main process exited", 2)]},

@@ -24,7 +24,9 @@ class Cluster(Deployed):
     """Notes what happens to it as (what, moment). `ill`: what is wrong with it whenever it shall be well."""
 
     def __init__(self, folder: Path) -> None:
-        lab = cast(Lab, SimpleNamespace(hosts={}, folder=folder))
+        network = SimpleNamespace(heal=lambda: None)
+        lab = cast(Lab, SimpleNamespace(hosts={}, folder=folder, network=network))
+        (folder / "token").write_text("secret")
         super().__init__(lab, Entrance("192.0.2.1", "pacs.example", folder / "ca", folder / "token"))
         self.folder = folder
         self.happened: list[tuple[str, float]] = []

@@ -1,5 +1,6 @@
 """`python -m chaos check`, in the process."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,24 @@ def test_findings_of_the_archives_own_check(files: tuple[Path, Path], tmp_path: 
     assert "reconciled: 2 violations\n  missing: 1.2\n  1 orphans of 0 " in output
 
 
+def test_the_audit_trail_and_write_probes(files: tuple[Path, Path], tmp_path: Path) -> None:
+    trail, probes = tmp_path / "trail", tmp_path / "probes"
+    row = {"action": "store", "outcome": "success", "protocol": "dimse", "studies": []}
+    trail.write_text(json.dumps({**row, "instance": INSTANCE.uid}) + "\n")
+    probe = {"host": "a", "timeline": 1, "began": 1.0, "ended": 1.1}
+    probes.write_text(json.dumps(probe) + "\n")
+    assert check(*files, "--audit", trail, "--probes", probes)[0] == 0
+    trail.write_text("")
+    with probes.open("a") as more:
+        more.write(json.dumps({**probe, "host": "b"}) + "\n")
+    code, output = check(*files, "--audit", trail, "--probes", probes)
+    assert code == 1
+    assert f"audited: 1 violations\n  1 of 1 not in the trail: store success {INSTANCE.uid}" in output
+    assert "one primary: 1 violations\n  timeline 1 acknowledged on a and b" in output
+    probes.write_text("{}\n")
+    assert check(*files, "--probes", probes)[0] == 2
+
+
 def test_an_error_page_beside_a_history_is_searched(files: tuple[Path, Path]) -> None:
     files[0].with_name("history.pages").write_text("no such thing\n")
     assert check(*files)[0] == 0
@@ -77,3 +96,21 @@ def test_files_that_are_something_else(files: tuple[Path, Path], tmp_path: Path,
     more = ["--findings", str(tmp_path / "findings")] if broken == "findings" else []
     assert check(*files, *more)[0] == 2
     assert check(tmp_path / "nowhere", files[1])[0] == 2
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["osd-killed", "--all"], ["osd-killed", "--random", "2"], ["osd-killd"], ["osd-killed+x"]]
+)
+def test_what_to_run_is_said_in_one_way_and_exists(tmp_path: Path, options: list[str]) -> None:
+    done = CliRunner().invoke(app, ["run", "--out", str(tmp_path / "out"), *options])
+    assert done.exit_code == 2, done.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_campaign_that_cannot_begin_has_an_exit_code_and_a_report(tmp_path: Path) -> None:
+    done = CliRunner().invoke(
+        app, ["run", "--out", str(tmp_path / "out"), "--lab", "nosuchlab", "osd-killed"]
+    )
+    assert done.exit_code == 3, done.output
+    assert "no lab named 'nosuchlab' runs" in done.output
+    assert "Unfinished" in (tmp_path / "out/report.html").read_text()

@@ -24,8 +24,8 @@ def operations(draw: st.DrawFn) -> list[Operation]:
 
 @given(operations(), st.one_of(st.none(), st.floats(0, 5000)))
 def test_every_operation_is_drawn_once_and_inside(done: list[Operation], fault: float | None) -> None:
-    watched = Watched() if fault is None else Watched({"inject": fault, "heal": fault + 5})
-    figured = figures(done, watched)
+    moments = {} if fault is None else {"made": fault, "healed": fault + 5}
+    figured = figures(done, Watched(), moments)
     counted = sum(each.stored + each.read + each.refused + each.unknown for each in figured.bins)
     assert counted == len(done)
     assert len(figured.bins) <= BINS + 2
@@ -46,4 +46,4 @@ def test_ticks_are_round_and_between(begin: float, length: float) -> None:
 
 
 def test_a_scenario_without_a_history_has_a_drawing_too() -> None:
-    assert chart(figures([], Watched({"inject": 5.0}))).boxes == []
+    assert chart(figures([], Watched(), {"made": 5.0})).boxes == []

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from chaos import report
 from chaos.checks import CHECKS
 from chaos.cli import app
+from chaos.corpus import CANARY
 from chaos.folder import Folder
 from chaos.history import Operation, Result
 from chaos.readback.whole import load, save
@@ -73,7 +74,7 @@ def test_figures_of_a_scenario(tmp_path: Path) -> None:
     assert figures.noticed == pytest.approx(0.5)
     assert figures.told == pytest.approx(3.0)
     assert figures.gap is not None and figures.gap.seconds == pytest.approx(2.5)
-    assert figures.moments["inject"] == 0.0
+    assert figures.moments == {"made": 0.0, "healed": 7.5, "whole": 15.5}
     assert sum(each.stored for each in figures.bins) == 4
     assert sum(each.refused for each in figures.bins) == 1
     assert sum(each.unknown for each in figures.bins) == 1
@@ -111,6 +112,14 @@ def test_what_is_lost_is_told_where_it_was_sent(tmp_path: Path) -> None:
     assert {name for name, parts in found.items() if parts == ["failure"]} == {
         *("osd-killed-1", "durable", "atomic", "silent"),
     }
+
+
+def test_a_patient_in_a_tiers_log_is_a_leak(tmp_path: Path) -> None:
+    folder = whole(tmp_path)
+    watched = folder.watched()[1]
+    watched.write_text(watched.read_text().replace("Main process exited", f"stored {CANARY}^PATIENT"))
+    told, _ = written(folder)
+    assert [str(each) for each in told.violations] == [f"silent: {CANARY} in {watched}"]
 
 
 def test_a_campaign_that_stopped_says_so_and_why(tmp_path: Path) -> None:
@@ -154,6 +163,10 @@ def test_a_folder_of_before_there_were_plans_has_a_report(tmp_path: Path) -> Non
     folder = whole(tmp_path)
     for path in (tmp_path / "campaign.json", *tmp_path.glob("*.watch.json"), *tmp_path.glob("*.probes")):
         path.unlink()
+    outcomes = [replace(each, made=0.0, healed=0.0) for each in folder.outcomes()]
+    (tmp_path / "outcomes.jsonl").unlink()
+    for each in outcomes:
+        folder.add(each)
     told, html = written(folder)
     assert (told.finished, told.kept) == (True, True)
     assert told.scenarios[0].figures.told is None

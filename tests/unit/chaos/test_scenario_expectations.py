@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -47,15 +46,10 @@ class Cluster:
         self.refusing = folder / "refusing"
         self.prepared = False
         self.primaries = iter(["host1", "host1"])
-        self.lab = SimpleNamespace(hosts={})
 
     def wait_well(self, _seconds: float) -> float:
         """At once."""
         return 0.0
-
-    def troubles(self) -> list[str]:
-        """None."""
-        return []
 
     def roles(self) -> dict[str, str]:
         """As the test has it."""
