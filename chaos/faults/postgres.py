@@ -8,6 +8,7 @@ from chaos.faults.fault import Expect, Fault, Heal, Injected, nothing
 from chaos.faults.processes import named, together
 from chaos.lab import smalldisk
 from chaos.lab.host import Host
+from chaos.lab.shell import LabError, attempt, wait_for
 from chaos.lab.smalldisk import SmallDisk
 
 PATRONI = "patroni.service"
@@ -82,8 +83,17 @@ def _small_disk(cluster: Deployed, _generator: random.Random) -> Heal:
         disk.detach()
         host.run("systemctl", "start", PATRONI)
 
-    cluster.wait_well(SWITCHOVER_SECONDS)
-    cluster.primary().run(STELE_CLUSTER, "switchover", "--to", host.name, seconds=SWITCHOVER_SECONDS)
+    def led() -> bool:
+        """A standby that has just come is no candidate yet."""
+        move = cluster.primary().command(STELE_CLUSTER, "switchover", "--to", host.name)
+        return attempt(move, seconds=SWITCHOVER_SECONDS).returncode == 0
+
+    try:
+        cluster.wait_well(SWITCHOVER_SECONDS)
+        wait_for(led, SWITCHOVER_SECONDS, f"{host.name} does not become the primary")
+    except LabError:
+        undo()
+        raise
     return undo
 
 

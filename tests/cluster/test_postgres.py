@@ -147,6 +147,14 @@ class Members:
     def leader_or_none(self) -> str | None:
         return next((name for name, role in self.roles().items() if role == "leader"), None)
 
+    def led_by(self, name: str) -> bool:
+        """Make a member the primary; False if it cannot be one yet."""
+        try:
+            operate.switchover(self.topology, name)
+        except NotNow:
+            return False
+        return True
+
     def write(self) -> None:
         with psycopg.connect(self.dsn) as connection:
             connection.execute("INSERT INTO written DEFAULT VALUES")
@@ -329,7 +337,7 @@ def test_a_primary_without_room_on_its_disk_hands_over(members: Members, small_d
     small_disk(data)
     members.start(small)
     wait_until(members.whole, 60, "all follow")
-    operate.switchover(members.topology, small)
+    wait_until(lambda: members.led_by(small), 60, "the one with the small disk takes over")
     wait_until(members.whole, 60, "all follow the one with the small disk")
     for host in members.topology.hosts:
         members.start_fence(host.name)
