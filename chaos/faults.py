@@ -172,6 +172,19 @@ def _upgrade(*packages: str) -> Callable[[Deployed, random.Random], Injected]:
 PROGRAMS = ("etcd-server", "postgresql-17", "ceph-osd", "haproxy", "keepalived", "prometheus")
 
 
+def _rotate(asked: str, then: str = "") -> Callable[[Deployed, random.Random], Injected]:
+    """New certificates for every host; `asked`, `then`: variables of the playbook and of its second run."""
+
+    def inject(cluster: Deployed, _generator: random.Random) -> Injected:
+        def play(variables: str) -> None:
+            deploy.play(cluster.lab, "rotate_certificates.yml", "--extra-vars", variables)
+
+        play(asked)
+        return Injected("every host", lambda: play(then) if then else None)
+
+    return inject
+
+
 FAULTS = {
     fault.name: fault
     for fault in (
@@ -201,6 +214,22 @@ FAULTS = {
             "the same, and every tier's programs",
             5,
             _upgrade(*PROGRAMS),
+            making_seconds=2400,
+        ),
+        Fault(
+            "certificates",
+            "Change",
+            "new certificates, host by host",
+            5,
+            _rotate("stele_renew_all=true"),
+            making_seconds=1200,
+        ),
+        Fault(
+            "authority",
+            "Change",
+            "a new authority; the old retires",
+            5,
+            _rotate("stele_authority=new", "stele_authority=retire"),
             making_seconds=2400,
         ),
         Fault("power-loss", "Site", "everything loses power, and gets it back", 300, _all_off),
