@@ -206,7 +206,7 @@ FAULTS = {
             "another release, host by host, and back",
             5,
             _upgrade(),
-            making_seconds=1800,
+            making_seconds=2 * deploy.UPGRADE_SECONDS,
         ),
         Fault(
             "packages",
@@ -214,7 +214,7 @@ FAULTS = {
             "the same, and every tier's programs",
             5,
             _upgrade(*PROGRAMS),
-            making_seconds=2400,
+            making_seconds=2 * deploy.UPGRADE_SECONDS,
         ),
         Fault(
             "certificates",
@@ -222,7 +222,7 @@ FAULTS = {
             "new certificates, host by host",
             5,
             _rotate("stele_renew_all=true"),
-            making_seconds=1200,
+            making_seconds=deploy.DEPLOY_SECONDS,
         ),
         Fault(
             "authority",
@@ -230,7 +230,7 @@ FAULTS = {
             "a new authority; the old retires",
             5,
             _rotate("stele_authority=new", "stele_authority=retire"),
-            making_seconds=2400,
+            making_seconds=2 * deploy.DEPLOY_SECONDS,
         ),
         Fault("power-loss", "Site", "everything loses power, and gets it back", 300, _all_off),
     )

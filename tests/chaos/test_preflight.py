@@ -54,7 +54,7 @@ class Deployment:
             ),
             cwd=ANSIBLE,
             capture_output=True,
-            timeout=120,
+            timeout=240,
             check=False,
         )
         return done.returncode, " ".join((done.stdout + done.stderr).decode().split())
