@@ -1,16 +1,21 @@
 """Deploying Stele on a lab: the project's own playbooks, run where the deploying machine stands."""
 
+import contextlib
 import os
 import re
+import signal
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from chaos.deployed import ROOT, STATE, Deployed, Entrance
 from chaos.lab.lab import VIRTUAL_ADDRESS, Lab
-from chaos.lab.shell import LabError, run
+from chaos.lab.shell import LabError, run, wait_for
 
 DEPLOY_SECONDS = 1500.0
+UPGRADE_SECONDS = 2400.0  # three hosts, each of them whole again before the next, on a busy machine
 BUNDLE = ROOT / ".cache/bundle"
 INVENTORY = ROOT / "ansible/inventories/lab/three.yml"  # unless another is named
 SERVER_NAME = "pacs.lab.example"  # of all the lab's inventories, as its virtual address is
@@ -28,30 +33,74 @@ def play(
 
     `inventory`: from now on the lab's; by default the one that was named last.
     """
+    began = time.monotonic()
+    with _started(lab, playbook, *options, inventory=inventory) as running:
+        try:
+            running.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise LabError(f"{playbook}: not done after {seconds:g} s; see {_log(lab, playbook)}") from None
+    if running.returncode != 0:
+        said = _log(lab, playbook).read_text(errors="replace")[-4000:]
+        raise LabError(f"{playbook} fails with exit code {running.returncode}:\n{said}")
+    return time.monotonic() - began
+
+
+def play_killed(lab: Lab, playbook: str, tasks: int, after: float, seconds: float = DEPLOY_SECONDS) -> str:
+    """Run a playbook and kill it `after` seconds after the beginning of its task number `tasks`.
+
+    Returns the name of the task that ran last; what a module does on a host then goes on there, as it does
+    when a machine dies that runs Ansible. LabError if the playbook has ended before, or takes too long.
+    """
+    log = _log(lab, playbook)
+
+    def begun() -> list[str]:
+        return re.findall(r"^TASK \[(.*)\]", log.read_text(errors="replace"), re.MULTILINE)
+
+    with _started(lab, playbook) as running:
+        wait_for(
+            lambda: running.poll() is not None or len(begun()) >= tasks, seconds, f"no task {tasks} in {log}"
+        )
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            running.wait(after)
+        if running.poll() is not None:
+            raise LabError(f"{playbook} has ended by itself after {len(begun())} tasks; see {log}")
+    return begun()[-1]
+
+
+@contextlib.contextmanager
+def _started(
+    lab: Lab, playbook: str, *options: str, inventory: Path | None = None
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """A playbook that runs, from the clients' side; what is left of it in the end is killed."""
     ansible = Path(sys.executable).with_name("ansible-playbook")
-    environment = (
+    command = lab.client_command(
         *("env", f"STELE_LAB_NAME={lab.record.name}", f"ANSIBLE_CONFIG={ROOT}/ansible/ansible.cfg"),
         *("ANSIBLE_NOCOLOR=1", f"PATH={ansible.parent}:{os.environ['PATH']}", "LC_ALL=C.UTF-8"),
+        *(str(ansible), "-i", str(_inventory(lab, inventory)), str(ROOT / "ansible" / playbook), *options),
     )
-    hosts = _inventory(lab, inventory)
-    command = (str(ansible), "-i", str(hosts), str(ROOT / "ansible" / playbook), *options)
-    began = time.monotonic()
-    done = lab.client(*environment, *command, seconds=seconds)
-    (lab.folder / f"{playbook}.log").write_bytes(done.stdout + done.stderr)
-    if done.returncode != 0:
-        said = (done.stdout + done.stderr).decode(errors="replace")[-4000:]
-        raise LabError(f"{playbook} fails with exit code {done.returncode}:\n{said}")
-    return time.monotonic() - began
+    with _log(lab, playbook).open("wb") as output:
+        running = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+    try:
+        yield running
+    finally:
+        if running.poll() is None:
+            os.killpg(running.pid, signal.SIGKILL)
+            running.wait()
+
+
+def _log(lab: Lab, playbook: str) -> Path:
+    """What the last run of a playbook said."""
+    return lab.folder / f"{playbook}.log"
 
 
 def upgrade(lab: Lab, bundle: Path) -> float:
     """Upgrade every host to what a bundle holds; returns the seconds it took. LabError."""
-    return play(lab, "upgrade.yml", "--extra-vars", f"stele_bundle={bundle}")
+    return play(lab, "upgrade.yml", "--extra-vars", f"stele_bundle={bundle}", seconds=UPGRADE_SECONDS)
 
 
 def changed(lab: Lab, playbook: str) -> dict[str, int]:
     """What the last run of a playbook changed, by host, as its recap tells."""
-    recap = (lab.folder / f"{playbook}.log").read_text(errors="replace").rpartition("PLAY RECAP")[2]
+    recap = _log(lab, playbook).read_text(errors="replace").rpartition("PLAY RECAP")[2]
     return {host: int(count) for host, count in re.findall(r"^(\S+).* changed=(\d+)", recap, re.MULTILINE)}
 
 

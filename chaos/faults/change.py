@@ -24,6 +24,19 @@ def _upgrade(*packages: str) -> Inject:
     return inject
 
 
+def _rotate(asked: str, then: str = "") -> Inject:
+    """New certificates for every host; `asked`, `then`: variables of the playbook and of its second run."""
+
+    def inject(cluster: Deployed, _generator: random.Random) -> Injected:
+        def play(variables: str) -> None:
+            deploy.play(cluster.lab, "rotate_certificates.yml", "--extra-vars", variables)
+
+        play(asked)
+        return Injected("every host", lambda: play(then) if then else None)
+
+    return inject
+
+
 FAULTS = (
     Fault(
         "rolling-upgrade",
@@ -31,8 +44,8 @@ FAULTS = (
         "another release, host by host, and back",
         5,
         _upgrade(),
-        making_seconds=1800,
-        whole_seconds=1800,
+        making_seconds=2 * deploy.UPGRADE_SECONDS,
+        whole_seconds=deploy.UPGRADE_SECONDS,
         expects=Expect.UNNOTICED,
         roles_stay=True,
     ),
@@ -43,7 +56,25 @@ FAULTS = (
         "the same, and every tier's programs",
         5,
         _upgrade(*PROGRAMS),
-        making_seconds=2400,
-        whole_seconds=2400,
+        making_seconds=2 * deploy.UPGRADE_SECONDS,
+        whole_seconds=deploy.UPGRADE_SECONDS,
+    ),
+    Fault(
+        "certificates",
+        "Change",
+        "new certificates, host by host",
+        5,
+        _rotate("stele_renew_all=true"),
+        making_seconds=deploy.DEPLOY_SECONDS,
+        roles_stay=True,
+    ),
+    Fault(
+        "authority",
+        "Change",
+        "a new authority; the old retires",
+        5,
+        _rotate("stele_authority=new", "stele_authority=retire"),
+        making_seconds=2 * deploy.DEPLOY_SECONDS,
+        whole_seconds=deploy.DEPLOY_SECONDS,
     ),
 )

@@ -1,6 +1,7 @@
 """What deployment refuses before it changes anything, on real hosts: each with its reason and its remedy."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 ANSIBLE = Path(__file__).parents[2] / "ansible"
 INVENTORY = yaml.safe_load((ANSIBLE / "inventories/lab/three.yml").read_text())
+LATE_SECONDS = 10  # from a host's answer to its comparison
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +46,7 @@ class Deployment:
             ),
             cwd=ANSIBLE,
             capture_output=True,
-            timeout=120,
+            timeout=240,
             check=False,
         )
         return done.returncode, " ".join((done.stdout + done.stderr).decode().split())
@@ -94,6 +96,44 @@ def test_a_name_that_does_not_resolve_is_refused(deployment: Deployment, three_h
         hosts_file.write_text(before)
     assert code != 0
     assert "On host3 the name host1 does not mean 198.18.0.11" in said
+
+
+@pytest.mark.parametrize(("minutes", "direction"), [(-5, "behind"), (60, "ahead of")])
+def test_a_clock_that_is_apart_is_refused(
+    deployment: Deployment, three_hosts: Lab, minutes: int, direction: str
+) -> None:
+    """The hosts share one clock, so one of them is given a `date` that is off, in front of the real one."""
+    date = three_hosts.hosts["host2"].root / "usr/local/bin/date"
+    date.write_text(f'#!/bin/sh\nexec /usr/bin/date --date="{minutes} minutes" "$@"\n')
+    date.chmod(0o755)
+    try:
+        code, said = deployment.preflight()
+    finally:
+        date.unlink()
+    assert code != 0
+    told = re.search(r"The clock of host2 is (\d+) s (behind|ahead of) this machine's\. Set it", said)
+    assert told, said
+    assert told[2] == direction
+    assert abs(int(told[1]) - abs(minutes) * 60) <= LATE_SECONDS
+    assert "The clock of host1" not in said
+
+
+def test_another_debian_is_refused(deployment: Deployment, three_hosts: Lab) -> None:
+    etc = three_hosts.hosts["host3"].root / "etc"
+    twelve = {
+        "os-release": 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nVERSION_ID="12"\nID=debian\n',
+        "debian_version": "12.11\n",
+    }
+    before = {name: (etc / name).read_text() for name in twelve}
+    for name, text in twelve.items():
+        (etc / name).write_text(text)
+    try:
+        code, said = deployment.preflight()
+    finally:
+        for name, text in before.items():
+            (etc / name).write_text(text)
+    assert code != 0
+    assert "host3 runs Debian 12.11 on x86_64; the bundle is for Debian 13 (amd64)" in said
 
 
 def test_less_memory_than_promised_is_refused(deployment: Deployment) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import http.client
 import os
+import select
 import signal
 import socket
 import ssl
@@ -277,6 +278,23 @@ def test_two_clients_never_share_a_connection_with_one_address(balanced: Balance
             connection.getresponse().read()
     sources = sorted(source for each in balanced.standins for source, _ in each.requests)
     assert sources == ["127.0.0.1"] * 2 + ["127.0.0.9"] * 2
+
+
+def test_an_idle_connection_outlives_a_reload(balanced: Balanced) -> None:
+    """Closed at once, it would fail a request that is just on its way: it is ended with its next answer."""
+    connection = http.client.HTTPSConnection(
+        "localhost", balanced.ports.https, timeout=15, context=tls(balanced.pki, None)
+    )
+    connection.request("GET", "/")
+    connection.getresponse().read()
+    held = connection.sock
+    Haproxy(balanced.haproxy.places).install(balanced.config() + "# another\n")
+    assert select.select([held], [], [], 2)[0] == []
+    connection.request("POST", "/", body=b"an image")
+    answer = connection.getresponse()
+    assert answer.status == 200
+    assert answer.headers["connection"] == "close"
+    answer.read()
 
 
 def test_http_2_is_offered(balanced: Balanced) -> None:
