@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from chaos import campaign, deploy, scenario
+from chaos import campaign, deploy, drill, scenario
 from chaos.checks import CHECKS
 from chaos.faults import FAULTS
 from chaos.judging import evidence
@@ -81,6 +81,31 @@ def run(
         f" {len(result.late)} of {len(result.outcomes)} recoveries late"
     )
     raise typer.Exit(1 if result.violations or result.late else 0)
+
+
+@app.command("drill")
+def restore_drill(
+    out: Annotated[Path, typer.Option(help="folder for histories and outcomes")],
+    drills: Annotated[list[str] | None, typer.Argument(help="log, older, objects; all if none")] = None,
+    seed: Annotated[int, typer.Option(help="repeats what is sent")] = 1,
+    name: Annotated[str, typer.Option("--lab", help="the lab that the cluster is deployed on")] = "lab",
+) -> None:
+    """Wipe the catalog and restore it, from each source; exit code 1 if anything is lost or late."""
+    wanted = drills or list(drill.DRILLS)
+    unknown = [each for each in wanted if each not in drill.DRILLS]
+    if unknown:
+        _fail(f"no such drill: {', '.join(unknown)}", code=2)
+    out.mkdir(parents=True, exist_ok=True)
+    passed = True
+    try:
+        for each in wanted:
+            outcome = drill.conduct(deploy.enter(lab.attach(name)), each, seed, out.resolve())
+            drill.write(outcome, out)
+            typer.echo(outcome.line())
+            passed = passed and outcome.passed
+    except LabError as error:
+        _fail(str(error))
+    raise typer.Exit(0 if passed else 1)
 
 
 @app.command()
