@@ -1,8 +1,11 @@
 """The backup tier: what pgBackRest is told, and what it and PostgreSQL say of backups and of the log."""
 
 import json
+import re
+import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -134,3 +137,19 @@ def test_old_and_missing_backups_are_troubles(seen: Any, told: tuple[str, ...]) 
 
 def test_a_backup_says_when_it_ended() -> None:
     assert Backup("x", "full", 0).at == datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def test_the_secret_is_made_once_and_is_nobody_elses(tmp_path: Path) -> None:
+    script = Path(__file__).parents[2] / "ansible/roles/backup/files/make-secret"
+    secret = tmp_path / "backup/secret.conf"
+
+    def make() -> str:
+        done = subprocess.run(["sh", script, secret], capture_output=True, text=True, check=True)
+        return done.stdout
+
+    assert make() == "made\n"
+    first = secret.read_text()
+    assert re.search(r"^repo1-cipher-pass=[A-Za-z0-9+/]{64}$", first, re.MULTILINE)
+    assert secret.stat().st_mode & 0o777 == 0o600
+    assert make() == ""
+    assert secret.read_text() == first
