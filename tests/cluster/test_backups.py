@@ -61,7 +61,8 @@ def test_no_configuration_tells_the_repositorys_secret() -> None:
 
 
 def test_weeks_of_keeping_are_the_sites_choice() -> None:
-    assert "repo1-retention-full=9" in text(kept_on("b", backup_weeks=9), "b", "/etc/pgbackrest.conf")
+    lines = text(kept_on("b", backup_weeks=9), "b", "/etc/pgbackrest.conf").splitlines()
+    assert {"repo1-retention-full-type=time", "repo1-retention-full=63"} <= set(lines)
 
 
 def test_log_is_archived_where_backups_are_kept_only() -> None:
