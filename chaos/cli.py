@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from chaos import cli_campaign, deploy, scenario
+from chaos import cli_campaign, deploy, drill, scenario
 from chaos.bench import figures, measuring
 from chaos.checks import CHECKS
 from chaos.faults import FAULTS
@@ -77,7 +77,6 @@ def deploy_cluster(
     typer.echo(f"  {' '.join(cluster.entrance.options())}")
 
 
-@app.command()
 @app.command("bench")
 def measure(
     out: Annotated[Path, typer.Option(help="folder for the figures, bench.json")],
@@ -94,6 +93,31 @@ def measure(
         _fail(str(error))
     (out / "bench.json").write_text(json.dumps(figures.as_json(bench.figures), indent=1))
     Console(width=110).print(figures.table(bench.figures))
+
+
+@app.command("drill")
+def restore_drill(
+    out: Annotated[Path, typer.Option(help="folder for histories and outcomes")],
+    drills: Annotated[list[str] | None, typer.Argument(help="log, older, objects; all if none")] = None,
+    seed: Annotated[int, typer.Option(help="repeats what is sent")] = 1,
+    name: Annotated[str, typer.Option("--lab", help="the lab that the cluster is deployed on")] = "lab",
+) -> None:
+    """Wipe the catalog and restore it, from each source; exit code 1 if anything is lost or late."""
+    wanted = drills or list(drill.DRILLS)
+    unknown = [each for each in wanted if each not in drill.DRILLS]
+    if unknown:
+        _fail(f"no such drill: {', '.join(unknown)}", code=2)
+    out.mkdir(parents=True, exist_ok=True)
+    passed = True
+    try:
+        for each in wanted:
+            outcome = drill.conduct(deploy.enter(lab.attach(name)), each, seed, out.resolve())
+            drill.write(outcome, out)
+            typer.echo(outcome.line())
+            passed = passed and outcome.passed
+    except LabError as error:
+        _fail(str(error))
+    raise typer.Exit(0 if passed else 1)
 
 
 @app.command()

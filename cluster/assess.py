@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from cluster import quorum
+from cluster.backups import OVERDUE
 from cluster.observe import Observed
 from cluster.topology import Topology
 
 SOON = timedelta(days=30)
+HOUR = timedelta(hours=1)
 _LAG_BYTES = 16 << 20
 
 
@@ -15,7 +17,7 @@ def troubles(topology: Topology, seen: Observed, now: datetime) -> tuple[str, ..
     """One sentence for each thing that an operator should look at; empty if all is well."""
     found = (_etcd, _postgres, _ceph, _front, _nodes)
     told = [sentence for part in found for sentence in part(topology, seen)]
-    return (*told, *_certificates(seen, now))
+    return (*told, *_backups(seen, now), *_certificates(seen, now))
 
 
 def _etcd(_topology: Topology, seen: Observed) -> Iterator[str]:
@@ -80,6 +82,17 @@ def _nodes(topology: Topology, seen: Observed) -> Iterator[str]:
             yield f"node: {node.name} is draining"
     if len(versions := {node.version for node in seen.nodes}) > 1:
         yield f"node: different versions run: {', '.join(sorted(versions))}"
+
+
+def _backups(seen: Observed, now: datetime) -> Iterator[str]:
+    if seen.backups_trouble:
+        yield f"backup: {seen.backups_trouble}"
+    elif seen.backups is not None and not seen.backups:
+        yield "backup: there is none"
+    elif seen.backups:
+        age = now - max(each.at for each in seen.backups)
+        if age > OVERDUE:
+            yield f"backup: the last one ended {age // HOUR} hours ago"
 
 
 def _certificates(seen: Observed, now: datetime) -> Iterator[str]:

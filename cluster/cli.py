@@ -13,7 +13,8 @@ import typer
 import yaml
 from rich.console import Console
 
-from cluster import assess, members, membership, operate, render, rollout, show
+from cluster import assess, backups, members, membership, operate, render, rollout, show
+from cluster.backups import BackupsUnknown
 from cluster.clients import NoCertificate
 from cluster.etcd import Refused, Unavailable
 from cluster.explain import explain
@@ -48,7 +49,7 @@ def main() -> None:
         app()
     except WrongTopology as wrong:
         _fail(str(wrong), code=2)
-    except (NoCertificate, NotNow, PatroniUnavailable, Unavailable, Refused) as error:
+    except (BackupsUnknown, NoCertificate, NotNow, PatroniUnavailable, Unavailable, Refused) as error:
         _fail(str(error))
 
 
@@ -130,6 +131,12 @@ def register(name: HostName, file: TopologyFile = DEFAULT_TOPOLOGY) -> None:
 
     topology = _topology(file)
     services.run_registrar(topology, _host(topology, name))
+
+
+@app.command("backup-metrics")
+def backup_metrics(name: HostName, file: TopologyFile = DEFAULT_TOPOLOGY) -> None:
+    """Tell this host's node exporter how the catalog's backups and its archived log are. A timer runs it."""
+    backups.write(_host(_topology(file), name))
 
 
 # --- Operating ---

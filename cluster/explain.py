@@ -93,6 +93,9 @@ def _side(topology: Topology) -> Iterator[str]:
     backup = topology.on("backup")
     if backup:
         yield f"While {backup[0].name} is down no transaction log is archived; it is kept and archived later."
+        if {"postgres", "ceph-osd"} & backup[0].tiers:
+            name = backup[0].name
+            yield f"{name} keeps the backups and serves as well: they help against mistakes, not a fire."
     else:
         yield "No host keeps backups (tier backup): what is lost by mistake, or everywhere at once, is gone."
 

@@ -1,5 +1,6 @@
 """The state of every tier, asked for at once: each question has its own limit, and no answer is one, too."""
 
+import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,7 +10,8 @@ from typing import TypeVar
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
-from cluster import ceph, certificates, registry
+from cluster import backups, ceph, certificates, registry
+from cluster.backups import Backup, BackupsUnknown
 from cluster.ceph import CephStatus, CephUnavailable
 from cluster.clients import etcd_endpoints, etcd_of, identity, internal_url, patroni_of
 from cluster.etcd import MemberStatus, Refused, Unavailable
@@ -47,6 +49,8 @@ class Observed:
     haproxies: Mapping[str, bool]
     holder: str | None
     certificates: tuple[Certificate, ...]
+    backups: tuple[Backup, ...] | None = None  # also None where nobody keeps any, or this host cannot ask
+    backups_trouble: str = ""
 
     def facts(self, topology: Topology) -> Facts:
         """What decisions about a change need."""
@@ -85,7 +89,9 @@ def observe(topology: Topology) -> Observed:
         ceph_state = pool.submit(_ceph)
         holder = pool.submit(_host_at, topology, topology.virtual_ip)
         presented = [pool.submit(certificate, *each) for each in tls_servers(topology)]
+        kept = pool.submit(_backups, topology)
         state, trouble = ceph_state.result()
+        backups_kept, backups_trouble = kept.result()
         return Observed(
             etcd=_results(etcd),
             nodes=nodes.result(),
@@ -97,6 +103,8 @@ def observe(topology: Topology) -> Observed:
             haproxies=_results(haproxies),
             holder=holder.result(),
             certificates=tuple(each.result() for each in presented),
+            backups=backups_kept,
+            backups_trouble=backups_trouble,
         )
 
 
@@ -184,6 +192,15 @@ def _ceph() -> tuple[CephStatus | None, str]:
     try:
         return ceph.status(), ""
     except CephUnavailable as error:
+        return None, str(error)
+
+
+def _backups(topology: Topology) -> tuple[tuple[Backup, ...] | None, str]:
+    if not topology.on("backup") or shutil.which("pgbackrest") is None:
+        return None, ""
+    try:
+        return backups.backups(), ""
+    except BackupsUnknown as error:
         return None, str(error)
 
 

@@ -109,6 +109,7 @@ def parse(mapping: Mapping[str, Any]) -> Topology:
         "connections": read.number("connections", 4000, 100, 100_000),
         "watchdog": read.switch("watchdog", False),
         "backup_path": read.text("backup_path", "/var/lib/pgbackrest", _DEVICE, "an absolute path"),
+        "backup_weeks": read.number("backup_weeks", 2, 1, 520),
         "alert_webhook": read.take("alert_webhook", "", _is_url_or_empty, "an http or https address"),
         "ceph_options": _ceph_options(read.mapping("ceph_options"), problems),
     }

@@ -34,6 +34,8 @@ def show(
 ) -> None:
     """Print a line for each host and each tier, and what is wrong."""
     console.print(Group(_hosts(topology, seen), Text(_ceph(seen)), Text(_certificates(seen, now))))
+    if topology.on("backup"):
+        console.print(_backups(seen), highlight=False, markup=False)
     for trouble in troubles:
         console.print(trouble, style="red", highlight=False, markup=False, soft_wrap=True)
     if not troubles:
@@ -103,6 +105,15 @@ def _ceph(seen: Observed) -> str:
         f"Ceph: {state.health}, {state.osds_up} of {state.osds} OSDs up, "
         f"{state.groups_clean} of {state.groups} placement groups clean, {state.used:.0%} full"
     )
+
+
+def _backups(seen: Observed) -> str:
+    if seen.backups is None:
+        return "Backups: not known here"
+    if not seen.backups:
+        return "Backups: none"
+    last = max(seen.backups, key=lambda each: each.ended)
+    return f"Backups: {len(seen.backups)}, the last one ({last.kind}) of {last.at:%Y-%m-%d %H:%M} UTC"
 
 
 def _certificates(seen: Observed, now: datetime) -> str:

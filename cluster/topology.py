@@ -119,6 +119,7 @@ class Topology:
     connections: int = 4000  # of clients at once, for each of DICOM, DICOM TLS and the web
     watchdog: bool = False
     backup_path: str = "/var/lib/pgbackrest"
+    backup_weeks: int = 2  # that backups are kept at least; one full backup a week
     alert_webhook: str = ""
     ceph_options: tuple[tuple[str, str], ...] = ()
 

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict
 
 from cluster.places import PKI_GROUP, PLACES
-from cluster.render import ceph, etcd, firewall, haproxy, keepalived, monitoring, node, postgres
+from cluster.render import backup, ceph, etcd, firewall, haproxy, keepalived, monitoring, node, postgres
 from cluster.render.text import File, render
 from cluster.topology import Host, Topology
 
@@ -32,7 +32,7 @@ def files(topology: Topology, host: Host, source: str) -> tuple[File, ...]:
     if "postgres" in tiers:
         found += postgres.files(topology, host)
     if "postgres" in tiers or "backup" in tiers:
-        found += postgres.backup_files(topology, host)
+        found += backup.files(topology, host)
     if tiers & {"ceph-mon", "ceph-mgr", "ceph-osd", "node"}:
         found += ceph.files(topology, host)
     if "node" in tiers:

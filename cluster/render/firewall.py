@@ -24,7 +24,7 @@ def openings(topology: Topology, host: Host) -> list[tuple[str, tuple[str, ...]]
             (ports.etcd_peer, ("etcd",)),
         ],
         "postgres": [
-            (ports.postgres, ("postgres", "node", "backup")),
+            (ports.postgres, ("postgres", "node")),
             (ports.patroni, ("postgres", "monitoring", *_OPERATORS)),
             (ports.backup, ("backup",)),
         ],

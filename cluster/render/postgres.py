@@ -1,15 +1,13 @@
-"""Patroni's and pgBackRest's configuration. Pure."""
+"""Patroni's configuration. Pure."""
 
 from cluster import memory, quorum
 from cluster.places import PLACES
 from cluster.render import node
 from cluster.render.text import File, endpoint, render
-from cluster.topology import GIB, MIB, Host, Topology
+from cluster.topology import MIB, Host, Topology
 
 TTL_SECONDS = 20  # of the primary's lease
 SPARE_CONNECTIONS = 30  # replication, Patroni, operators, and a node that is being replaced
-_QUEUE_LEAST_GIB = 4
-_BACKUPS = {"full": "Sun 02:00", "diff": "Mon..Sat 02:00"}
 
 
 def connections(topology: Topology) -> int:
@@ -63,37 +61,3 @@ def files(topology: Topology, host: Host) -> tuple[File, ...]:
         File("/etc/patroni/fence", fence, "postgres", mode="0755", restarts=unit),
         File("/etc/systemd/system/patroni-fence.service", fence_unit, "postgres", restarts=unit),
     )
-
-
-def backup_files(topology: Topology, host: Host) -> tuple[File, ...]:
-    """pgBackRest's files, of a PostgreSQL host and of the one that keeps the backups; none without that."""
-    backups = topology.on("backup")
-    if not backups:
-        return ()
-    backup = backups[0]
-    on_backup = host == backup
-    members = topology.on("postgres")
-    text = render(
-        "pgbackrest.conf.j2",
-        topology=topology,
-        ports=topology.ports,
-        host=host,
-        backup=backup,
-        on_backup=on_backup,
-        members=members,
-        may_call=[each.name for each in members if each != host] if on_backup else [backup.name],
-        queue_gib=max(_QUEUE_LEAST_GIB, memory.shares(host).max_wal_size * 4 // GIB),
-        places=PLACES,
-    )
-    tier = "backup" if on_backup else "postgres"
-    found = [
-        File("/etc/pgbackrest.conf", text, tier, group="postgres", mode="0640", restarts=("pgbackrest",))
-    ]
-    if on_backup:
-        for kind, when in _BACKUPS.items():
-            name = f"/etc/systemd/system/stele-backup-{kind}"
-            service = render("stele-backup.service.j2", kind=kind)
-            timer = render("stele-backup.timer.j2", kind=kind, when=when)
-            found.append(File(f"{name}.service", service, tier))
-            found.append(File(f"{name}.timer", timer, tier, restarts=(f"stele-backup-{kind}.timer",)))
-    return tuple(found)

@@ -20,7 +20,8 @@ def test_a_port_is_open_to_the_tiers_that_talk_to_it() -> None:
     large = topology(eleven_hosts())
     database = dict(openings(large, large.host("db1")))
     assert database["2380"] == ("etcd",)
-    assert set(database["5432"]) == {"postgres", "node", "backup"}
+    assert set(database["5432"]) == {"postgres", "node"}
+    assert database["8432"] == ("backup",)
     assert "6800-7568" not in database
     assert set(dict(openings(large, large.host("osd4")))["6800-7568"]) >= {"ceph-osd", "node"}
 

@@ -13,7 +13,7 @@ from types import ModuleType
 from prometheus_client.metrics import MetricWrapperBase
 
 from chaos.lab import lab
-from cluster import agent, expiry, register
+from cluster import agent, backups, expiry, register
 from node import metrics
 
 FOLDER = Path(__file__).parent / "exporters"
@@ -25,7 +25,7 @@ _OF_PROMETHEUS = {"up", "ALERTS"}
 def known() -> set[str]:
     """Names of all that can be asked for."""
     recorded = {name for job in (*JOBS, "unseen") for name in (FOLDER / f"{job}.txt").read_text().split()}
-    own = {name for module in (agent, expiry, metrics, register) for name in defined(module)}
+    own = {name for module in (agent, backups, expiry, metrics, register) for name in defined(module)}
     return recorded | own | _OF_PROMETHEUS
 
 
