@@ -34,7 +34,7 @@ install-test: install $(VENV)/.installed-test ## And what the tests need
 test: install-test lint bundle ## Every test; as root nothing may be skipped for a missing part
 	$(PYTEST) -m "not quiet" --dist loadfile --tx '2*popen//python=.ci/isolated $(BIN)/python' $(JUNIT)
 	.ci/isolated $(PYTEST) -m "quiet and not deployed" $(JUNIT)
-	.ci/isolated $(PYTEST) -m deployed $(JUNIT)
+	.ci/isolated $(PYTEST) -m "deployed and not long" $(JUNIT)
 
 smoke: install-test bundle ## A cluster on the lab's own three hosts, seen from outside and under one fault of each tier
 	.ci/isolated $(PYTEST) -m deployed $(JUNIT)

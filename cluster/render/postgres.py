@@ -58,6 +58,8 @@ def files(topology: Topology, host: Host) -> tuple[File, ...]:
         File("/etc/patroni/config.yml", text, "postgres", group="postgres", mode="0640", reloads=unit),
         File("/etc/patroni/post-bootstrap", render("patroni.post-bootstrap.j2"), "postgres", mode="0755"),
         File("/etc/systemd/system/patroni.service.d/stele.conf", drop_in, "postgres", restarts=unit),
-        File("/etc/patroni/fence", fence, "postgres", mode="0755", restarts=unit),
-        File("/etc/systemd/system/patroni-fence.service", fence_unit, "postgres", restarts=unit),
+        File("/etc/patroni/fence", fence, "postgres", mode="0755", restarts=("patroni-fence",)),
+        File(
+            "/etc/systemd/system/patroni-fence.service", fence_unit, "postgres", restarts=("patroni-fence",)
+        ),
     )

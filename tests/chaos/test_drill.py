@@ -8,7 +8,13 @@ from chaos import drill
 from chaos.deployed import Deployed
 from tests.chaos.conftest import tell
 
-pytestmark = [pytest.mark.deployed, pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [
+    pytest.mark.deployed,
+    pytest.mark.long,
+    pytest.mark.lab,
+    pytest.mark.slow,
+    pytest.mark.timeout(3600),
+]
 
 
 @pytest.mark.parametrize("name", list(drill.DRILLS))

@@ -13,7 +13,13 @@ from chaos.scenario import WELL_SECONDS
 from tests.chaos.conftest import PROGRAMS, tell
 from tests.support import require
 
-pytestmark = [pytest.mark.deployed, pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [
+    pytest.mark.deployed,
+    pytest.mark.long,
+    pytest.mark.lab,
+    pytest.mark.slow,
+    pytest.mark.timeout(3600),
+]
 
 SEED = 1
 KILLS = 5
