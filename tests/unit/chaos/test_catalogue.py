@@ -19,7 +19,6 @@ def test_each_says_what_it_is_and_how_soon_clients_are_served_again(name: str) -
 
 def test_no_two_are_the_same() -> None:
     assert len({fault.what for fault in FAULTS.values()}) == len(FAULTS)
-    assert len({fault.inject for fault in FAULTS.values()}) == len(FAULTS)
 
 
 def test_all_are_listed() -> None:
