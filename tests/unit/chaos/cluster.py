@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from itertools import groupby
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -40,8 +41,12 @@ class Cluster(Deployed):
 
     @property
     def order(self) -> list[str]:
-        """What happened, in its order."""
-        return [what for what, _ in self.happened]
+        """What happened, in its order; what was asked again at once counts once."""
+        return [what for what, _ in groupby(what for what, _ in self.happened)]
+
+    def first(self, what: str, after: float = 0.0) -> float:
+        """The moment at which it happened first, after another one."""
+        return next(moment for each, moment in self.happened if each == what and moment > after)
 
     def status(self) -> dict[str, Any]:
         return {"troubles": self.ill}

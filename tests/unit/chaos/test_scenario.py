@@ -41,8 +41,9 @@ def operations(cluster: Cluster) -> list[Operation]:
 def test_well_traffic_fault_recovery_hold_heal_whole_end(cluster: Cluster) -> None:
     fault = cluster.fault(hold=0.4, lasts=0.3)
     outcome = scenario.run(cluster, fault, 1, cluster.folder)
-    assert cluster.order == ["well", "well", "traffic", "fault", "heal", "well", "well"]
-    _, _, _, broken, healed, whole, _ = (moment for _, moment in cluster.happened)
+    assert cluster.order == ["well", "traffic", "fault", "heal", "well"]
+    broken, healed = cluster.first("fault"), cluster.first("heal")
+    whole = cluster.first("well", after=healed)
     acknowledged = [each for each in operations(cluster) if each.acknowledged]
     before = [each for each in acknowledged if each.returned < broken]
     assert len(before) >= scenario.BEFORE
@@ -67,7 +68,7 @@ def test_a_seed_repeats_victim_and_moment_and_another_does_not(cluster: Cluster)
         (folder := cluster.folder / str(number)).mkdir()
         cluster.happened.clear()
         victims.append(scenario.run(cluster, fault, seed, folder).victim)
-        broken = dict(cluster.happened)["fault"]
+        broken = cluster.first("fault")
         [log] = folder.glob("*.jsonl")
         stores = history.read([log]).operations
         before.append(sum(each.returned < broken for each in stores))
