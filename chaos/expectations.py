@@ -68,6 +68,12 @@ def broken(fault: Fault, operations: Iterable[Operation], course: Course) -> lis
     return found
 
 
+def refused(operation: Operation) -> bool:
+    """Whether a store was refused, and not for another's bytes under its UID."""
+    is_store = operation.kind in STORES and operation.status != CONFLICT
+    return is_store and operation.result is Result.REFUSED
+
+
 def unseen(what: str, limit: float, seen: float | None) -> str:
     """The sentence for a sign that was not seen in time; "" if it was."""
     if seen is None:
@@ -77,7 +83,7 @@ def unseen(what: str, limit: float, seen: float | None) -> str:
 
 def _refusals(fault: Fault, operations: list[Operation], course: Course) -> Iterable[str]:
     meanwhile = _meanwhile(operations, course)
-    if not any(each.result is Result.REFUSED and _is_store(each) for each in meanwhile):
+    if not any(map(refused, meanwhile)):
         yield "no store was refused"
     settled = course.made + fault.settling_seconds
     taken = [each for each in meanwhile if each.acknowledged and each.invoked >= settled]
@@ -92,10 +98,6 @@ def _share(fault: Fault, operations: list[Operation], course: Course) -> Iterabl
     sent = course.rate * (course.healed - course.made)
     if len(taken) < fault.share * sent:
         yield f"{len(taken)} of {sent:.0f} instances were acknowledged meanwhile"
-
-
-def _is_store(operation: Operation) -> bool:
-    return operation.kind in STORES and operation.status != CONFLICT
 
 
 def _meanwhile(operations: Iterable[Operation], course: Course) -> list[Operation]:

@@ -206,10 +206,8 @@ def _wait_for_refusals(clients: "subprocess.Popen[bytes]", log: Path, moment: fl
     follower = Follower(log)
 
     def refused() -> bool:
-        stores = (each for each in follower.operations() if each.kind in history.STORES)
-        return clients.poll() is not None or any(
-            each.result is history.Result.REFUSED and each.invoked >= moment for each in stores
-        )
+        since = (each for each in follower.operations() if each.invoked >= moment)
+        return clients.poll() is not None or any(map(expectations.refused, since))
 
     with contextlib.suppress(LabError):
         wait_for(refused, fault.settling_seconds + REFUSAL_SECONDS, "no refusal after the fault")

@@ -29,11 +29,12 @@ for number in itertools.count():
     if ended:
         break
     began = time.monotonic()
-    refused = refusing.exists()
+    refused = refusing.exists() and time.time() - refusing.stat().st_mtime > 1  # it takes a while
     time.sleep(0.02)
     result, status = (Result.REFUSED, "A700") if refused else (Result.OK, "0000")
     now = time.monotonic()
     history.add(Operation("a", "C-STORE", str(number), "", began, now, result, status))
+    history.add(Operation("b", "STOW-RS", str(number), "y", began, now, Result.REFUSED, "C111"))
     history.add(Operation("a", "WADO-RS", str(number), "x", began, now, Result.OK, "200"))
     time.sleep(0.03)
 """
@@ -73,7 +74,7 @@ def _refuse(cluster: Deployed, _generator: random.Random) -> Injected:
 
 
 REFUSING = Fault(
-    "refusing", "Ceph", "stores are refused", 2, _refuse, 0.3, expects=Expect.REFUSED, settling_seconds=0.3
+    "refusing", "Ceph", "stores are refused", 2, _refuse, 0.3, expects=Expect.REFUSED, settling_seconds=1.2
 )
 
 
@@ -92,7 +93,7 @@ def outcome(fake: Cluster, fault: Fault, folder: Path) -> scenario.Outcome:
 def test_stores_are_refused_until_it_is_healed(fake: Cluster, tmp_path: Path) -> None:
     result = outcome(fake, REFUSING, tmp_path)
     assert result.expects == "refused"
-    assert result.healed - result.made >= 0.6
+    assert result.healed - result.made >= 1.3
     assert result.recovery is not None
     assert result.recovery < 2
     assert result.refused > 5
