@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 TESTS = Path(__file__).parent
 # Folders whose tests measure time, or take the whole machine for what they start.
@@ -13,6 +14,13 @@ QUIET = ("browser", "chaos", "cluster", "hostile")
 OF_TESTS = ("STELE_TEST_", "STELE_LAB_", "STELE_SCREENSHOTS")
 for name in [name for name in os.environ if name.startswith("STELE_") and not name.startswith(OF_TESTS)]:
     del os.environ[name]
+
+# Property tests look at the same examples each time, and fail for what they find, never for how long it took:
+# others may take the machine meanwhile.
+settings.register_profile(
+    "stele", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("stele")
 
 pytest_plugins = ["tests.ceph", "tests.postgres"]
 
