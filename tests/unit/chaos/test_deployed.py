@@ -149,11 +149,12 @@ def test_clients_know_the_entrance_only(cluster: Cluster) -> None:
 def test_an_inventory_that_was_named_once_stays_the_labs(tmp_path: Path) -> None:
     used = []
 
-    def client(*command: str, seconds: float) -> "subprocess.CompletedProcess[bytes]":
+    def client_command(*command: str) -> tuple[str, ...]:
         used.append(command[command.index("-i") + 1])
-        return subprocess.CompletedProcess(command, 0, b"", b"")
+        return ("true",)
 
-    lab = cast(Lab, SimpleNamespace(folder=tmp_path, client=client, record=SimpleNamespace(name="lab")))
+    record = SimpleNamespace(name="lab")
+    lab = cast(Lab, SimpleNamespace(folder=tmp_path, client_command=client_command, record=record))
     six = deploy.INVENTORY.with_name("six.yml")
     deploy.play(lab, "site.yml")
     deploy.play(lab, "site.yml", inventory=six)
