@@ -35,7 +35,8 @@ test: install-test lint bundle ## Every test; as root nothing may be skipped for
 	$(MAKE) --keep-going test-together test-quiet test-deployed
 
 test-together: ## What measures no time: two files at a time, each worker in a network of its own
-	$(PYTEST) -m "not quiet" --dist loadfile --tx '2*popen//python=.ci/isolated $(BIN)/python' $(JUNIT)
+	$(PYTEST) -m "not quiet" --dist loadfile --no-loadscope-reorder \
+		--tx '2*popen//python=.ci/isolated $(BIN)/python' $(JUNIT)
 
 test-quiet: ## What has the machine to itself
 	.ci/isolated $(PYTEST) -m "quiet and not deployed" $(JUNIT)
