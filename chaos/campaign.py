@@ -81,7 +81,7 @@ def _watched(cluster: Deployed, fault: Fault, seed: int, folder: Path) -> Outcom
     log = scenario.new_history(folder, fault.name, seed)
     with (
         watching(cluster, log.with_suffix(".watch.json")) as watch,
-        probing(cluster.lab.hosts.values(), log.with_suffix(".probes")),
+        probing(cluster.on("postgres"), log.with_suffix(".probes")),
     ):
         outcome = scenario.run(cluster, fault, seed, folder)
         watch.begin = outcome.made

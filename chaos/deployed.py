@@ -67,8 +67,12 @@ class Deployed:
         self.entrance = entrance
 
     def on(self, tier: str) -> list[Host]:
-        """The hosts of a tier by its name in the topology (`node`, `ceph-osd`), switched on or not."""
-        topology = yaml.safe_load((self.lab.folder / STATE / "topology.yml").read_text())
+        """The hosts of a tier by its name in the topology (`node`, `ceph-osd`), switched on or not; LabError
+        if nothing is deployed."""
+        try:
+            topology = yaml.safe_load((self.lab.folder / STATE / "topology.yml").read_text())
+        except FileNotFoundError as error:
+            raise LabError("nothing is deployed here") from error
         named = {name for name, host in topology["hosts"].items() if tier in host["tiers"]}
         return [host for name, host in self.lab.hosts.items() if name in named]
 
@@ -159,9 +163,9 @@ class Deployed:
 
     def check(self, out: Path) -> None:
         """Write into a file what `stele check --json` finds, every byte read. LabError."""
-        host = next((host for host in self.lab.hosts.values() if host.powered), None)
+        host = next((host for host in self.on("node") if host.powered), None)
         if host is None:
-            raise LabError("every host is off")
+            raise LabError("every node is off")
         done = attempt(host.command(*STELE, "check", "--json"), seconds=CHECK_SECONDS)
         if done.returncode not in (0, 1) or (done.returncode == 1 and not done.stdout):
             raise LabError(f"stele check: {done.stderr.decode(errors='replace')[-2000:]}")

@@ -15,6 +15,7 @@ from typing import Any, cast
 from chaos import corpus, history
 from chaos.deployed import ROOT, Deployed, Entrance
 from chaos.faults import Fault, Injected
+from chaos.lab.host import Host
 from chaos.lab.lab import Lab
 from chaos.lab.shell import LabError
 from chaos.model import Listing, Seen
@@ -71,6 +72,9 @@ class Cluster(Deployed):
         with history.with_suffix(".log").open("wb") as log:
             self.clients.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment))
         return self.clients[-1]
+
+    def on(self, tier: str) -> list[Host]:
+        return []
 
     def holders(self) -> list[str]:
         return ["host1"]

@@ -71,6 +71,9 @@ class Cluster:
     def troubles(self) -> list[str]:
         return []
 
+    def on(self, _tier: str) -> list[Host]:
+        return list(self.hosts.values())
+
     def heal(self) -> None:
         self.asked.append("healed")
 
