@@ -19,7 +19,7 @@ PYTEST := env STELE_TEST_REQUIRE_ALL=$(if $(filter 0,$(shell id -u)),1,0) $(BIN)
 
 export STELE_VIEWER__PATH := $(VIEWER)
 
-.PHONY: run test test-together test-quiet test-deployed smoke install install-test lint bench bundle lab lab-down cluster chaos lock clean
+.PHONY: run test test-together test-quiet smoke smoke-long install install-test lint bench bundle lab lab-down cluster chaos lock clean
 
 run: install ## The archive on embedded defaults, a real study, the viewer's address
 	.ci/install-packages tests/demo-packages.txt
@@ -31,8 +31,8 @@ install-test: install $(VENV)/.installed-test ## And what the tests need
 	$(BIN)/python -m tests.corpus fetch
 	$(BIN)/python -m chaos.lab prepare
 
-test: install-test lint bundle ## Every test; as root nothing may be skipped for a missing part
-	$(MAKE) --keep-going test-together test-quiet test-deployed
+test: install-test lint ## Every test but smoke's; as root nothing may be skipped for a missing part
+	$(MAKE) --keep-going test-together test-quiet
 
 test-together: ## What measures no time: two files at a time, each worker in a network of its own
 	$(PYTEST) -m "not quiet" --dist loadfile --no-loadscope-reorder \
@@ -41,11 +41,11 @@ test-together: ## What measures no time: two files at a time, each worker in a n
 test-quiet: ## What has the machine to itself
 	.ci/isolated $(PYTEST) -m "quiet and not deployed" $(JUNIT)
 
-test-deployed: ## A cluster on the lab's own three hosts, seen from outside and under one fault of each tier
+smoke: install-test bundle ## A cluster on the lab's own three hosts, seen from outside and under one fault of each tier
 	.ci/isolated $(PYTEST) -m "deployed and not long" $(JUNIT)
 
-smoke: install-test bundle ## The same, and what takes a lab for long: killed deployments, the restore drill
-	.ci/isolated $(PYTEST) -m deployed $(JUNIT)
+smoke-long: install-test bundle ## What takes a lab for long: killed deployments, the restore drill
+	.ci/isolated $(PYTEST) -m "deployed and long" $(JUNIT)
 
 lint: install-test ## Style, types, import rules
 	$(BIN)/ruff check .
