@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -12,6 +12,7 @@ from rich.console import Console
 from chaos import cli_campaign, deploy, drill, scenario
 from chaos.bench import figures, measuring
 from chaos.checks import CHECKS
+from chaos.cli_campaign import BROKEN, WRONG, fail
 from chaos.faults import FAULTS
 from chaos.judging import evidence
 from chaos.lab import lab
@@ -34,11 +35,6 @@ app.command()(cli_campaign.run)
 app.command()(cli_campaign.report)
 
 
-def _fail(message: str, code: int = 1) -> NoReturn:
-    typer.echo(f"stele chaos: {message}", err=True)
-    raise typer.Exit(code)
-
-
 @app.command("list")
 def show_faults(
     name: Annotated[
@@ -49,7 +45,7 @@ def show_faults(
     try:
         cluster = deploy.enter(lab.attach(name)) if name else None
     except LabError as error:
-        _fail(str(error))
+        fail(str(error), BROKEN)
     for fault in FAULTS.values():
         promised = f"{fault.expects}, within {fault.recovery_seconds:g} s"
         typer.echo(f"{fault.name:28} {fault.tier:11} {promised:24} {fault.what}")
@@ -71,7 +67,7 @@ def deploy_cluster(
         cluster = deploy.enter(where)
         cluster.wait_well(scenario.WELL_SECONDS)
     except LabError as error:
-        _fail(str(error))
+        fail(str(error), BROKEN)
     changes = sum(deploy.changed(where, "site.yml").values())
     typer.echo(f"deployed in {seconds:.0f} s, {changes} changes; from the clients' side (chaos.lab run …):")
     typer.echo(f"  {' '.join(cluster.entrance.options())}")
@@ -90,7 +86,7 @@ def measure(
         bench = measuring.Bench(deploy.enter(lab.attach(name)), rounds, seconds, typer.echo)
         bench.run()
     except (LabError, ConnectionError) as error:
-        _fail(str(error))
+        fail(str(error), BROKEN)
     (out / "bench.json").write_text(json.dumps(figures.as_json(bench.figures), indent=1))
     Console(width=110).print(figures.table(bench.figures))
 
@@ -106,7 +102,7 @@ def restore_drill(
     wanted = drills or list(drill.DRILLS)
     unknown = [each for each in wanted if each not in drill.DRILLS]
     if unknown:
-        _fail(f"no such drill: {', '.join(unknown)}", code=2)
+        fail(f"no such drill: {', '.join(unknown)}", WRONG)
     out.mkdir(parents=True, exist_ok=True)
     passed = True
     try:
@@ -116,7 +112,7 @@ def restore_drill(
             typer.echo(outcome.line())
             passed = passed and outcome.passed
     except LabError as error:
-        _fail(str(error))
+        fail(str(error), BROKEN)
     raise typer.Exit(0 if passed else 1)
 
 
@@ -145,7 +141,7 @@ def check(
             histories, readback, limits, texts=text or (), findings=findings, audit=audit, probes=probes or ()
         )
     except (OSError, ValueError, TypeError, KeyError) as error:
-        _fail(str(error), code=2)
+        fail(str(error), WRONG)
     broken = False
     for name, look in CHECKS.items():
         found = list(look(given))

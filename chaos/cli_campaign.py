@@ -26,7 +26,8 @@ OWN_HOSTS = 3
 KEPT, BROKEN, WRONG, UNFINISHED = range(4)
 
 
-def _fail(message: str, code: int) -> NoReturn:
+def fail(message: str, code: int) -> NoReturn:
+    """End the program with a line that says why."""
     typer.echo(f"stele chaos: {message}", err=True)
     raise typer.Exit(code)
 
@@ -45,13 +46,13 @@ def run(
 ) -> None:
     """Make faults one after the other while clients send and read; report.html in the folder tells of it."""
     if (bool(scenarios) + every + bool(random)) != 1:
-        _fail("name faults, or --all, or --random", WRONG)
+        fail("name faults, or --all, or --random", WRONG)
     names = list(FAULTS) if every else scenarios or []
     steps = plan.drawn(FAULTS, random, seed) if random else plan.catalogue(names, range(seed, seed + seeds))
     try:
         planned = [(plan.fault_of(FAULTS, fault), number) for fault, number in steps]
     except KeyError as unknown:
-        _fail(f"no such fault: {unknown.args[0]}", WRONG)
+        fail(f"no such fault: {unknown.args[0]}", WRONG)
     out.mkdir(parents=True, exist_ok=True)
     folder = Folder(out.resolve())
     # An end in order, in which what was made is healed
@@ -81,7 +82,7 @@ def report(
     try:
         code = _told(Folder(folder.resolve()), results)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        _fail(f"{folder}: {error}", WRONG)
+        fail(f"{folder}: {error}", WRONG)
     raise typer.Exit(code)
 
 

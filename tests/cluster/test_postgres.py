@@ -35,6 +35,7 @@ from tests.postgres import debian_programs
 from tests.support import require, wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.postgres, pytest.mark.slow]
+AS_POSTGRES = ("setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups")
 START_SECONDS = 90.0
 FAILOVER_SECONDS = 29.0  # ttl + loop_wait + 2 s, and what HAProxy's checks would take
 
@@ -96,15 +97,13 @@ class Members:
 
     def start(self, name: str) -> None:
         home = self.folder / name
-        drop = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"]
-        drop += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]  # to reach this checkout
+        reach = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")  # this checkout
         patroni = str(Path(sys.executable).with_name("patroni"))
-        self._processes[name] = self._start(home, *drop, patroni, str(home / "config.yml"))
+        self._processes[name] = self._start(home, *AS_POSTGRES, *reach, patroni, str(home / "config.yml"))
 
     def start_fence(self, name: str) -> None:
         home = self.folder / name
-        drop = ("setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups")
-        self._fences.append(self._start(home, *drop, str(home / "fence")))
+        self._fences.append(self._start(home, *AS_POSTGRES, str(home / "fence")))
 
     def _start(self, home: Path, *command: str) -> subprocess.Popen[bytes]:
         with (home / "log").open("ab") as log:
