@@ -126,11 +126,12 @@ def mend(cluster: Deployed) -> None:
 
 
 def judged(
-    cluster: Deployed, histories: Sequence[Path], readback: Path, plan: Sequence[tuple[Fault, int]]
+    cluster: Deployed, histories: Sequence[Path], readback: Path, outcomes: Sequence[Outcome]
 ) -> list[Violation]:
-    """Read everything back that the histories tell of, and hold it against them."""
+    """Read everything back that the histories of some outcomes tell of, and hold it against them."""
     cluster.read_back(list(histories), readback, READ_BACK_SECONDS)
-    return violations(judging.evidence(histories, readback, Limits(gap_seconds=_gap(plan))))
+    limits = Limits(gap_seconds=max(each.target for each in outcomes), severed=judging.severed(outcomes))
+    return violations(judging.evidence(histories, readback, limits))
 
 
 def release() -> str:

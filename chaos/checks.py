@@ -157,11 +157,12 @@ def alive(evidence: Evidence) -> Iterable[Violation]:
     for each in evidence.operations:
         seconds = each.returned - each.invoked
         in_service = not limits.service or each.node in limits.service
-        if in_service and seconds > limits.operation_seconds:
+        if in_service and seconds > limits.operation_seconds and not limits.excuse(each):
             yield Violation("alive", f"{each.client}: {each.kind} took {seconds:.0f} s")
         if each.result is not Result.UNKNOWN and not _defined(each):
             yield Violation("alive", f"{each.client}: {each.kind} answered {each.status}")
-    for gap in map(longest_gap, evidence.runs):
+    for run in evidence.runs:
+        gap = longest_gap(each for each in run if not limits.excuse(each))
         if gap is not None and gap.seconds > limits.gap_seconds:
             yield Violation("alive", f"no acknowledgement for {gap.seconds:.0f} s")
     for service in evidence.seen.unread:

@@ -14,13 +14,14 @@ from chaos.recovery import longest_gap, recovery_seconds
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """When a fault was made, when its healing began and when nothing was wrong any more, in seconds of the
-    history's clock. `before` and `after`: who had which role. `holders`: who has the virtual IP at last.
-    `rate`: instances per second that clients send."""
+    """When a fault was made, when its healing began, when nothing was wrong any more, and when the clients
+    were told to end, in seconds of the history's clock. `before` and `after`: who had which role. `holders`:
+    who has the virtual IP at last. `rate`: instances per second that clients send."""
 
     made: float
     healed: float
     whole: float
+    end: float
     before: Mapping[str, str]
     after: Mapping[str, str]
     holders: Sequence[str]
@@ -29,10 +30,12 @@ class Course:
 
 def recovery(fault: Fault, operations: Iterable[Operation], course: Course) -> float | None:
     """Seconds without any acknowledgement: from the fault to the end, or from the healing where stores are
-    refused meanwhile. None if nothing was acknowledged any more."""
+    refused meanwhile. None if nothing was acknowledged any more. The end is when clients are told to end: one
+    that still waits then for an answer is not the archive's silence."""
     since = course.healed if fault.expects is Expect.REFUSED else course.made
     known = list(operations)
-    gap = longest_gap(known, since)
+    last = max((each.returned for each in known if each.kind in STORES), default=course.end)
+    gap = longest_gap(known, since, min(course.end, last))
     return gap.seconds if gap and recovery_seconds(known, since) is not None else None
 
 

@@ -5,10 +5,12 @@ from pathlib import Path
 
 from chaos import corpus, history
 from chaos.checks import findings_in, leaks_in, violations
+from chaos.faults.fault import severs
 from chaos.folder import Folder
 from chaos.model import GAP_SECONDS, Evidence, Limits, Violation
 from chaos.probing.probes import read
 from chaos.readback.whole import load
+from chaos.scenario import Outcome
 from chaos.trail import audit_in
 
 
@@ -47,14 +49,24 @@ def campaign(folder: Folder) -> list[Violation]:
     if not folder.readback.exists():
         return []
     planned = folder.campaign()
-    targets = [each.target for each in folder.outcomes()]
+    outcomes = folder.outcomes()
+    targets = [each.target for each in outcomes]
+    limits = Limits(
+        gap_seconds=planned.gap_seconds if planned else max(targets, default=GAP_SECONDS),
+        severed=severed(outcomes),
+    )
     given = evidence(
         folder.histories(),
         folder.readback,
-        Limits(gap_seconds=planned.gap_seconds if planned else max(targets, default=GAP_SECONDS)),
+        limits,
         texts=folder.watched(),
         findings=folder.findings if folder.findings.exists() else None,
         audit=folder.audit if folder.audit.exists() else None,
         probes=folder.probes(),
     )
     return violations(given)
+
+
+def severed(outcomes: Iterable[Outcome]) -> tuple[tuple[float, float], ...]:
+    """From when to when scenarios may have ended connections without a word."""
+    return tuple((each.made, each.healed + each.whole) for each in outcomes if severs(each.tier))

@@ -89,12 +89,20 @@ class Limits:
     """How long one operation may take, and how long all clients together may be without acknowledgement.
 
     `service`: the addresses at which operations may not take longer, as the history names them; all if empty.
-    A node's own address is none while that node is down.
+    A node's own address is none while that node is down. `severed`: from when to when connections may have
+    ended without a word, so that a client could only wait.
     """
 
     operation_seconds: float = OPERATION_SECONDS
     gap_seconds: float = GAP_SECONDS
     service: frozenset[str] = frozenset()
+    severed: tuple[tuple[float, float], ...] = ()
+
+    def excuse(self, operation: Operation) -> bool:
+        """Whether a client may have waited in vain: no answer, and under way while connections were lost."""
+        return operation.result is Result.UNKNOWN and any(
+            begin <= operation.returned and operation.invoked <= end for begin, end in self.severed
+        )
 
 
 class Evidence:

@@ -11,10 +11,10 @@ from dataclasses import replace
 
 from chaos.deployed import Deployed
 from chaos.faults import Fault, Injected
+from chaos.faults.fault import JOINED
 
 Step = tuple[str, int]  # name of a fault or of two, seed
 
-JOINED = "+"
 PAIRS = 1 / 3  # of a random campaign's steps
 APART_SECONDS = 8.0  # between the two faults of a pair, at the most
 SEEDS = range(1, 10_000)

@@ -115,6 +115,7 @@ def _watched(
         _wait_for_acknowledgements(clients, log, BEFORE + generator.randrange(BEFORE))
         made = time.monotonic()
         injected = fault.inject(cluster, generator)
+        made = injected.made or made
         sign = fault.sign
         try:
             seen = _wait_for_sign(cluster, sign, made) if sign else None
@@ -130,8 +131,9 @@ def _watched(
         cluster.wait_well(WELL_SECONDS)
         whole = time.monotonic()
         _let_pass(clients, AFTER_SECONDS)
+        end = time.monotonic()
         after = cluster.roles() if fault.roles_stay else {}
-        course = Course(made, healed, whole, before, after, cluster.holders(), rate)
+        course = Course(made, healed, whole, end, before, after, cluster.holders(), rate)
     finally:
         _end(clients)
     operations = history.read([log]).operations

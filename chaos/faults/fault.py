@@ -17,6 +17,12 @@ Heal = Callable[[], object]
 WHOLE_SECONDS = 300.0
 
 
+# Faults of these tiers may move the virtual IP, or take a host or its link away: connections end without a
+# word, and a client that has nothing left to send waits out its own time-out (RFC 9293 section 3.10)
+SEVERING = frozenset({"VIP", "LB", "Host", "Site", "Network"})
+JOINED = "+"  # of two faults' tiers and names
+
+
 class Expect(StrEnum):
     """What clients may expect while a fault holds."""
 
@@ -40,11 +46,13 @@ class Sign:
 @dataclass(frozen=True, slots=True)
 class Injected:
     """A fault that was made: to whom, and what heals it (nothing, if the cluster heals itself). `wrong`: what
-    only the fault itself can tell, in sentences; asked just before it is healed."""
+    only the fault itself can tell, in sentences; asked just before it is healed. `made`: when, of
+    CLOCK_MONOTONIC, where to find the victim takes longer than the fault."""
 
     victim: str
     heal: Heal
     wrong: Callable[[], list[str]] = list
+    made: float | None = None
 
 
 def nothing() -> None:
@@ -99,6 +107,11 @@ class Fault:
             return self.recovery_seconds
         sign = 2 * self.sign.seconds if self.sign else 0.0
         return self.settling_seconds + REFUSAL_SECONDS + sign + self.hold_seconds + self.recovery_seconds
+
+
+def severs(tier: str) -> bool:
+    """Whether a fault of a tier, or of several that are joined, may end connections without a word."""
+    return not SEVERING.isdisjoint(tier.split(JOINED))
 
 
 REFUSAL_SECONDS = 60.0  # an operation's patience: by then each has its answer

@@ -2,6 +2,7 @@
 
 import random
 import socket
+import time
 
 from chaos.deployed import Deployed
 from chaos.faults import processes
@@ -29,8 +30,9 @@ ANSWERED = Sign("the virtual IP answers", 4.0, answers)
 
 def _link_down(cluster: Deployed, _generator: random.Random) -> Injected:
     holder = cluster.holder()
+    made = time.monotonic()
     cluster.lab.network.unplug(holder.name)
-    return Injected(holder.name, cluster.lab.network.heal)
+    return Injected(holder.name, cluster.lab.network.heal, made=made)
 
 
 def _holder_off(cluster: Deployed, _generator: random.Random) -> Injected:

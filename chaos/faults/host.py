@@ -1,6 +1,7 @@
 """Whole hosts: off, frozen, and all at once."""
 
 import random
+import time
 
 from chaos.deployed import Deployed
 from chaos.faults.fault import Fault, Injected, nothing
@@ -10,8 +11,9 @@ from chaos.lab.host import Host
 
 def power_off(host: Host) -> Injected:
     """A pulled plug; it is healed when the host is up again."""
+    made = time.monotonic()
     host.power_off()
-    return Injected(host.name, lambda: _power_on(host))
+    return Injected(host.name, lambda: _power_on(host), made=made)
 
 
 def _power_on(host: Host) -> None:

@@ -2,6 +2,7 @@
 
 import random
 import shlex
+import time
 
 from chaos.deployed import Deployed
 from chaos.faults.fault import Injected, nothing
@@ -35,14 +36,16 @@ def named(host: Host, *what: str) -> str:
 
 def kill(host: Host, *names: str) -> Injected:
     """SIGKILL to all processes of units, which systemd starts again."""
+    made = time.monotonic()
     host.run("systemctl", "kill", "--signal=KILL", *names)
-    return Injected(named(host, *names), nothing)
+    return Injected(named(host, *names), nothing, made=made)
 
 
 def kill_main(host: Host, unit: str) -> Injected:
     """SIGKILL to a unit's main process only: what it has started lives on."""
+    made = time.monotonic()
     host.run("systemctl", "kill", "--signal=KILL", "--kill-whom=main", unit)
-    return Injected(named(host, unit), nothing)
+    return Injected(named(host, unit), nothing, made=made)
 
 
 def keep_down(host: Host, *names: str) -> Injected:

@@ -26,8 +26,8 @@ from chaos.traffic.programs import Programs
 from chaos.traffic.sending import ACKNOWLEDGED
 
 BATCH = 100  # instances per association
-# Of a hundred connections that are lost, pynetdicom's SCU overlooks about one (against its own SCP, too) and
-# waits out its time-out: shorter than the others', so that this is not taken for the archive's silence.
+# Now and then pynetdicom's SCU overlooks that a connection is lost (against its own SCP, too) and waits out
+# its time-out: shorter than the others', so that this is not taken for the archive's silence.
 OPERATION_SECONDS = 10
 
 
@@ -130,9 +130,18 @@ def associate(address: Dicom, seconds: float, contexts: list[Any], **options: An
         address.host, address.port, contexts, ae_title=address.called, tls_args=tls, **options
     )
     if association.is_established:
+        _leave_answers_to_who_waits(association)
         # Command and dataset go in two writes, between which the kernel would wait for 40 ms
         association.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return association
+
+
+def _leave_answers_to_who_waits(association: Any) -> None:
+    """pynetdicom's reactor looks for requests of the peer until it is paused for a `send_…`, and now and then
+    once more: then it takes away the answer, or the word that none will come. An SCU is asked nothing but
+    while it waits."""
+    get = association.dimse.get_msg
+    association.dimse.get_msg = lambda block=False: get(block=True) if block else (None, None)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from pynetdicom.presentation import build_context
 
 from chaos import corpus
 from chaos.corpus import Sample
@@ -80,6 +81,17 @@ def test_an_association_lost_before_the_answer_leaves_its_store_unknown(
     assert all(each.invoked < each.returned for each in done)
     content = {each.uid: each.content for each in samples}
     assert all(each.content == content[each.uid] for each in done)
+
+
+def test_pynetdicoms_reactor_leaves_answers_to_who_waits_for_them() -> None:
+    """With a busy processor it took about one of a hundred."""
+    with scripted_scp() as scp:
+        contexts = [build_context(corpus.CT, corpus.EXPLICIT)]
+        association = pynetdicom_scu.associate(Dicom("127.0.0.1", scp.port), 10, contexts)
+        association.dimse.msg_queue.put((1, "an answer"))
+        assert association.dimse.get_msg(block=False) == (None, None)
+        assert association.dimse.get_msg(block=True) == (1, "an answer")
+        association.release()
 
 
 @pytest.mark.parametrize("send", [by_storescu, by_pynetdicom])

@@ -113,7 +113,9 @@ class Cluster(Deployed):
         def inject(_cluster: Deployed, generator: random.Random) -> Injected:
             self.note("fault")
             (self.folder / "DOWN").touch()
-            threading.Timer(lasts, self.serve).start()
+            later = threading.Timer(lasts, self.serve)
+            later.daemon = True  # of a fault that only healing ends
+            later.start()
             return Injected(str(generator.random()), heal)
 
         def heal() -> None:

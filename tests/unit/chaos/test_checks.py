@@ -146,6 +146,21 @@ def test_a_long_gap() -> None:
     )
 
 
+def test_who_waits_in_vain_while_connections_are_severed_is_excused() -> None:
+    others = [replace(STORED, invoked=at, returned=at + 1.0) for at in range(120)]
+    waits = replace(STORED, invoked=20.0, returned=85.0, result=Result.UNKNOWN, status="TimeoutError")
+
+    def told(operation: Operation, *severed: tuple[float, float]) -> list[str]:
+        limits = Limits(severed=severed)
+        evidence = Evidence([[*others, operation]], [ROW], seen(), limits)
+        return [each.what for each in CHECKS["alive"](evidence)]
+
+    assert told(waits) == ["client: C-STORE took 65 s"]
+    assert told(waits, (30.0, 40.0)) == told(waits, (0.0, 1.0), (10.0, 20.5)) == []
+    assert told(waits, (0.0, 19.0)) == told(waits, (86.0, 90.0)) == told(waits)
+    assert told(replace(waits, result=Result.OK, status="0000"), (30.0, 40.0)) == told(waits)
+
+
 def test_leaks() -> None:
     after = seen()
     after.leaks = ["CANARY in log"]

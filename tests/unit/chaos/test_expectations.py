@@ -15,8 +15,8 @@ from chaos.scenario import Outcome
 
 STORED = Operation("a", "C-STORE", "1", "", 0.0, 1.0, Result.OK, "0000")
 READ = replace(STORED, kind="WADO-RS", status="200")
-# Made at 10, healing begins at 50, whole at 60
-COURSE = Course(10.0, 50.0, 60.0, {}, {}, ["host1"])
+# Made at 10, healing begins at 50, whole at 60, clients end at 63
+COURSE = Course(10.0, 50.0, 60.0, 63.0, {}, {}, ["host1"])
 
 
 def _inject(_cluster: Deployed, _generator: random.Random) -> Injected:
@@ -48,6 +48,14 @@ def test_served_again_counts_from_the_fault() -> None:
     assert expectations.recovery(SERVED, operations, COURSE) == 39
     assert expectations.recovery(SERVED, operations[:1], COURSE) is None
     assert expectations.broken(SERVED, [*operations, refused(13, 14)], COURSE) == []
+
+
+def test_who_still_waits_when_the_clients_are_told_to_end_is_no_silence() -> None:
+    waits = replace(stored(12, 72), result=Result.UNKNOWN, status="TimeoutError")
+    operations = [stored(8, 9), *(stored(at, at + 1) for at in range(11, 62)), waits]
+    assert expectations.recovery(SERVED, operations, COURSE) == 2
+    assert expectations.recovery(SERVED, [stored(8, 9), stored(11, 12), waits], COURSE) == 51
+    assert expectations.recovery(SERVED, operations[:20], COURSE) == 2  # traffic has its bound
 
 
 def test_refused_meanwhile_counts_from_the_healing() -> None:

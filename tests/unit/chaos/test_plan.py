@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from chaos import plan
 from chaos.deployed import Deployed
 from chaos.faults import FAULTS, Fault, Injected
+from chaos.faults.fault import JOINED
 
 CLUSTER = cast(Deployed, None)  # these faults ask nothing of it
 
@@ -26,7 +27,7 @@ def test_other_seeds_have_other_plans_and_a_longer_one_begins_like_a_shorter() -
     plans = {tuple(plan.drawn(FAULTS, 10, seed)) for seed in range(20)}
     assert len(plans) == 20
     assert plan.drawn(FAULTS, 30, 4)[:10] == plan.drawn(FAULTS, 10, 4)
-    assert any(plan.JOINED in name for name, _ in plan.drawn(FAULTS, 10, 4))
+    assert any(JOINED in name for name, _ in plan.drawn(FAULTS, 10, 4))
 
 
 def test_every_fault_with_every_seed() -> None:
@@ -34,7 +35,7 @@ def test_every_fault_with_every_seed() -> None:
 
 
 def test_pairs_are_of_two_tiers_and_one_of_them_spares_the_hosts() -> None:
-    pairs = [name.split(plan.JOINED) for name in plan.compatible(FAULTS)]
+    pairs = [name.split(JOINED) for name in plan.compatible(FAULTS)]
     assert {*plan.FIRST, *plan.SECOND} <= set(FAULTS)
     assert {first for first, _ in pairs} == set(plan.FIRST)
     assert {second for _, second in pairs} == set(plan.SECOND)

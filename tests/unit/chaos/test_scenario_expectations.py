@@ -4,6 +4,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -129,6 +130,16 @@ def test_a_sign_is_waited_for_and_told(fake: Cluster, tmp_path: Path) -> None:
     assert result.broken == ("told by itself",)
     never = replace(REFUSING, name="never", sign=Sign("it shows", 0.1, lambda _cluster: False))
     assert "not seen: it shows" in outcome(fake, never, tmp_path).broken
+
+
+def test_to_find_the_victim_is_no_part_of_the_fault(fake: Cluster, tmp_path: Path) -> None:
+    moments: list[float] = []
+
+    def inject(cluster: Deployed, generator: random.Random) -> Injected:
+        moments.append(time.monotonic())
+        return replace(REFUSING.inject(cluster, generator), made=moments[0])
+
+    assert outcome(fake, replace(REFUSING, inject=inject), tmp_path).made == moments[0]
 
 
 def test_roles_that_move_though_they_should_stay(fake: Cluster, tmp_path: Path) -> None:
