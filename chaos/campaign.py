@@ -11,12 +11,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 from chaos import judging, scenario
-from chaos.checks import violations
 from chaos.deployed import ROOT, Deployed
 from chaos.faults import Fault
 from chaos.folder import Campaign, Folder, identity
 from chaos.lab.shell import LabError, attempt
-from chaos.model import Limits, Violation
+from chaos.model import Violation
 from chaos.probing.probes import probing
 from chaos.scenario import Outcome
 from chaos.watch import watching
@@ -123,15 +122,6 @@ def mend(cluster: Deployed) -> None:
         else:
             host.power_on()
             host.wait_ready()
-
-
-def judged(
-    cluster: Deployed, histories: Sequence[Path], readback: Path, outcomes: Sequence[Outcome]
-) -> list[Violation]:
-    """Read everything back that the histories of some outcomes tell of, and hold it against them."""
-    cluster.read_back(list(histories), readback, READ_BACK_SECONDS)
-    limits = Limits(gap_seconds=max(each.target for each in outcomes), severed=judging.severed(outcomes))
-    return violations(judging.evidence(histories, readback, limits))
 
 
 def release() -> str:

@@ -19,8 +19,9 @@ AGAIN_SECONDS = 1.0  # after a host was off, or its program ended
 LOOK_SECONDS = 0.5
 END_SECONDS = 5.0
 PROGRAM = Path(__file__).with_name("on_host.py")
-# A release's Python has psycopg, and PostgreSQL takes its own user's word
-COMMAND = ("runuser", "-u", "postgres", "--", "/opt/stele/bin/python", "-c", PROGRAM.read_text())
+# A release's Python has psycopg if it is called where it lies; and PostgreSQL takes its own user's word
+PYTHON = 'exec "$(readlink -f /opt/stele/bin)/python" "$@"'
+COMMAND = ("runuser", "-u", "postgres", "--", "sh", "-c", PYTHON, "sh", "-c", PROGRAM.read_text())
 DSN = "host=/var/run/postgresql dbname=postgres"
 
 Note = Callable[[Probe], None]

@@ -69,9 +69,9 @@ def _why(scenario: Scenario) -> str:
     told = [f"{len(scenario.wrong)} violations"] if scenario.wrong else []
     if outcome.recovery is None:
         told.append("no recovery")
-    elif not outcome.recovered:
+    elif outcome.recovery > outcome.target:
         told.append(f"recovery {outcome.recovery:.1f} s, target {outcome.target:g} s")
-    return "; ".join(told)
+    return "; ".join([*told, *outcome.broken])
 
 
 def _clean(text: str) -> str:

@@ -1,5 +1,6 @@
 """One lab for all tests that only use it, and one that Stele is deployed on."""
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator
@@ -19,9 +20,9 @@ DEPLOY_SECONDS = 15 * 60
 
 def tell(config: pytest.Config, line: str) -> None:
     """Say something in the tests' output, whether they fail or not."""
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is not None:
-        reporter.write_line(f"\n{line}")
+    capture = config.pluginmanager.get_plugin("capturemanager")
+    with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
+        print(f"\n{line}", flush=True)
 
 
 @pytest.fixture(scope="session")

@@ -159,6 +159,21 @@ def test_a_scenario_that_never_recovered(tmp_path: Path) -> None:
     assert ">never<" in html
 
 
+def test_what_else_was_not_as_promised_is_told(tmp_path: Path) -> None:
+    said = "the virtual IP is held by host1, host2"
+    folder = whole(tmp_path)
+    (first, *others) = folder.outcomes()
+    (tmp_path / "outcomes.jsonl").unlink()
+    for each in (replace(first, broken=(said,)), *others):
+        folder.add(each)
+    _, html = written(folder)
+    assert said in Page(html).text
+    report.write(folder, tmp_path / "RESULTS.md")
+    assert f"- osd-killed-1: {said}" in (tmp_path / "RESULTS.md").read_text().replace("\\", "")
+    [failure] = Xml.fromstring((tmp_path / "junit.xml").read_bytes()).iter("failure")  # noqa: S314 - our own
+    assert failure.attrib["message"] == said
+
+
 def test_a_folder_of_before_there_were_plans_has_a_report(tmp_path: Path) -> None:
     folder = whole(tmp_path)
     for path in (tmp_path / "campaign.json", *tmp_path.glob("*.watch.json"), *tmp_path.glob("*.probes")):
