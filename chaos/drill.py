@@ -24,11 +24,12 @@ from chaos import corpus, deploy, history
 from chaos.campaign import READ_BACK_SECONDS
 from chaos.checks import violations
 from chaos.deployed import STELE, Deployed
+from chaos.faults.fault import RATE
 from chaos.judging import evidence
 from chaos.lab.lab import Lab
 from chaos.lab.shell import LabError, run
 from chaos.model import Limits, Violation
-from chaos.scenario import RATE, WELL_SECONDS
+from chaos.scenario import WELL_SECONDS
 
 DRILLS = {
     "log": (),

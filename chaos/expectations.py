@@ -7,6 +7,7 @@ stores are refused for as long as it holds, and soon taken again afterwards; or 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from chaos.checks import NOT_THERE
 from chaos.faults import Expect, Fault
 from chaos.history import CONFLICT, READS, STORES, Operation, Result
 from chaos.recovery import longest_gap, recovery_seconds
@@ -40,9 +41,11 @@ def recovery(fault: Fault, operations: Iterable[Operation], course: Course) -> f
 
 
 def failures(operations: Iterable[Operation], course: Course) -> int:
-    """Operations that ended after the fault without success; who lost a race for a UID has not failed."""
+    """Operations that ended after the fault without success. Who lost a race for a UID has not failed, nor
+    who was told that nothing is there: whether it should be is `chaos.checks`' question."""
     ended = (each for each in operations if each.returned >= course.made)
-    return sum(each.result is not Result.OK and each.status != CONFLICT for each in ended)
+    answered = NOT_THERE | {CONFLICT}
+    return sum(each.result is not Result.OK and each.status not in answered for each in ended)
 
 
 def reads_meanwhile(operations: Iterable[Operation], course: Course) -> int:

@@ -29,7 +29,6 @@ AFTER_SECONDS = 3.0  # of traffic in a cluster that is whole again
 TRAFFIC_SECONDS = 600.0  # a bound; it is ended when the scenario is over
 ENDING_SECONDS = 90.0  # an operation's patience, and the end of the clients themselves
 LATE_SECONDS = 60.0  # beyond twice its time a recovery is not waited for
-RATE = 10.0  # instances per second
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +82,7 @@ class Outcome:
         return cls(**json.loads(line))
 
 
-def run(cluster: Deployed, fault: Fault, seed: int, folder: Path, rate: float = RATE) -> Outcome:
+def run(cluster: Deployed, fault: Fault, seed: int, folder: Path) -> Outcome:
     """Run it; its history is `folder`/FAULT-SEED.jsonl, or what `new_history` says if there is one already.
 
     LabError if the cluster cannot have the fault, or is not or gets not well. What is sent is new each time:
@@ -97,20 +96,18 @@ def run(cluster: Deployed, fault: Fault, seed: int, folder: Path, rate: float = 
     undo = fault.prepare(cluster, generator)
     try:
         cluster.wait_well(WELL_SECONDS)
-        outcome = _watched(cluster, fault, seed, generator, log, rate)
+        outcome = _observed(cluster, fault, seed, generator, log)
     finally:
         undo()
     cluster.wait_well(WELL_SECONDS)
     return outcome
 
 
-def _watched(
-    cluster: Deployed, fault: Fault, seed: int, generator: random.Random, log: Path, rate: float
-) -> Outcome:
+def _observed(cluster: Deployed, fault: Fault, seed: int, generator: random.Random, log: Path) -> Outcome:
     """The scenario, as clients see it."""
     corpus = random.SystemRandom().getrandbits(32)
     before = cluster.roles() if fault.roles_stay else {}
-    clients = cluster.traffic(log, corpus, rate, TRAFFIC_SECONDS + fault.making_seconds)
+    clients = cluster.traffic(log, corpus, fault.rate, TRAFFIC_SECONDS + fault.making_seconds)
     try:
         _wait_for_acknowledgements(clients, log, BEFORE + generator.randrange(BEFORE))
         made = time.monotonic()
@@ -133,7 +130,7 @@ def _watched(
         _let_pass(clients, AFTER_SECONDS)
         end = time.monotonic()
         after = cluster.roles() if fault.roles_stay else {}
-        course = Course(made, healed, whole, end, before, after, cluster.holders(), rate)
+        course = Course(made, healed, whole, end, before, after, cluster.holders(), fault.rate)
     finally:
         _end(clients)
     operations = history.read([log]).operations

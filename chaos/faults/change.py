@@ -7,6 +7,7 @@ from chaos import deploy, release
 from chaos.deployed import Deployed
 from chaos.faults.fault import Expect, Fault, Inject, Injected
 
+RATE = 3.0  # on a lab, Ansible takes most of the processors
 # Of each tier one that nothing else demands in exactly its version
 PROGRAMS = ("etcd-server", "postgresql-17", "ceph-osd", "haproxy", "keepalived", "prometheus")
 
@@ -48,6 +49,7 @@ FAULTS = (
         whole_seconds=deploy.UPGRADE_SECONDS,
         expects=Expect.UNNOTICED,
         roles_stay=True,
+        rate=RATE,
     ),
     # A primary that is handed over and an address that moves break what runs through them: clients try again
     Fault(
@@ -58,6 +60,7 @@ FAULTS = (
         _upgrade(*PROGRAMS),
         making_seconds=2 * deploy.UPGRADE_SECONDS,
         whole_seconds=deploy.UPGRADE_SECONDS,
+        rate=RATE,
     ),
     Fault(
         "certificates",
@@ -67,6 +70,7 @@ FAULTS = (
         _rotate("stele_renew_all=true"),
         making_seconds=deploy.DEPLOY_SECONDS,
         roles_stay=True,
+        rate=RATE,
     ),
     Fault(
         "authority",
@@ -76,5 +80,6 @@ FAULTS = (
         _rotate("stele_authority=new", "stele_authority=retire"),
         making_seconds=2 * deploy.DEPLOY_SECONDS,
         whole_seconds=deploy.DEPLOY_SECONDS,
+        rate=RATE,
     ),
 )

@@ -15,6 +15,7 @@ from chaos.deployed import Deployed
 
 Heal = Callable[[], object]
 WHOLE_SECONDS = 300.0
+RATE = 10.0
 
 
 # Faults of these tiers may move the virtual IP, or take a host or its link away: connections end without a
@@ -79,8 +80,8 @@ class Fault:
     healed. `whole_seconds`: from the healing until nothing is wrong. `roles_stay`: neither the catalog's
     primary nor the virtual IP may move. `settling_seconds`: until nothing is acknowledged any more, and
     `reads_go_on` meanwhile, where stores are refused. `share`: of what clients send, acknowledged while the
-    fault holds, at least. `unavailable`: why this cluster or machine cannot have
-    the fault, "" if it can.
+    fault holds, at least. `rate`: instances per second that clients send. `unavailable`: why this cluster or
+    machine cannot have the fault, "" if it can.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Fault:
     reads_go_on: bool = True
     whole_seconds: float = WHOLE_SECONDS
     share: float = 0.0
+    rate: float = RATE
     sign: Sign | None = None
     prepare: Callable[[Deployed, random.Random], Heal] = _unprepared
     unavailable: Callable[[Deployed], str] = _everywhere

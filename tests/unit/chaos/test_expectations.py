@@ -58,6 +58,13 @@ def test_who_still_waits_when_the_clients_are_told_to_end_is_no_silence() -> Non
     assert expectations.recovery(SERVED, operations[:20], COURSE) == 2  # traffic has its bound
 
 
+def test_who_is_told_that_nothing_is_there_or_loses_a_race_has_not_failed() -> None:
+    answered = [refused(12, 13, CONFLICT), replace(refused(12, 13, "0 rows"), kind="QIDO-RS")]
+    gone = replace(refused(14, 15, "404"), kind="WADO-RS")
+    assert expectations.failures([*answered, gone], COURSE) == 0
+    assert expectations.failures([*answered, refused(12, 13), refused(8, 9)], COURSE) == 1
+
+
 def test_refused_meanwhile_counts_from_the_healing() -> None:
     operations = [stored(8, 9), refused(12, 14), read(20, 21), stored(51, 55), stored(56, 57)]
     assert expectations.recovery(REFUSED, operations, COURSE) == 5
