@@ -15,13 +15,11 @@ SEEDS ?= $(if $(SCENARIO),1,5)
 LAB ?=
 OUT ?= $(CACHE)/chaos/$(shell date +%Y-%m-%dT%H-%M-%S)
 HOSTS ?= 3
-# Two files at a time, each worker in a network of its own
-TWO = --dist loadfile --no-loadscope-reorder --tx '2*popen//python=.ci/isolated $(BIN)/python'
 PYTEST := env STELE_TEST_REQUIRE_ALL=$(if $(filter 0,$(shell id -u)),1,0) $(BIN)/pytest
 
 export STELE_VIEWER__PATH := $(VIEWER)
 
-.PHONY: run test test-together test-heavy test-quiet smoke smoke-long install install-test lint bench bundle lab lab-down cluster chaos lock clean
+.PHONY: run test test-together test-quiet smoke smoke-long install install-test lint bench bundle lab lab-down cluster chaos lock clean
 
 run: install ## The archive on embedded defaults, a real study, the viewer's address
 	.ci/install-packages tests/demo-packages.txt
@@ -34,16 +32,14 @@ install-test: install $(VENV)/.installed-test ## And what the tests need
 	$(BIN)/python -m chaos.lab prepare
 
 test: install-test lint ## Every test but smoke's; as root nothing may be skipped for a missing part
-	$(MAKE) --keep-going test-together test-heavy test-quiet
+	$(MAKE) --keep-going test-together test-quiet
 
-test-together: ## What measures no time
-	$(PYTEST) -m "not quiet and not heavy" $(TWO) $(JUNIT)
-
-test-heavy: ## What starts whole clusters or hosts, and mostly waits for them
-	$(PYTEST) -m "heavy and not deployed" $(TWO) $(JUNIT)
+test-together: ## What measures no time: two files at a time, each worker in a network of its own
+	$(PYTEST) -m "not quiet" --dist loadfile --no-loadscope-reorder \
+		--tx '2*popen//python=.ci/isolated $(BIN)/python' $(JUNIT)
 
 test-quiet: ## What has the machine to itself
-	.ci/isolated $(PYTEST) -m quiet $(JUNIT)
+	.ci/isolated $(PYTEST) -m "quiet and not deployed" $(JUNIT)
 
 smoke: install-test bundle ## A cluster on the lab's own three hosts, seen from outside and under one fault of each tier
 	.ci/isolated $(PYTEST) -m "deployed and not long" $(JUNIT)

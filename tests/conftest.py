@@ -7,9 +7,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 TESTS = Path(__file__).parent
-# Folders whose tests measure time; and those that start much, and mostly wait for it.
-QUIET = ("browser", "hostile")
-HEAVY = ("chaos", "cluster")
+# Folders whose tests measure time, or take the whole machine for what they start.
+QUIET = ("browser", "chaos", "cluster", "hostile")
 
 # No setting of the machine may leak into the archives that tests start.
 OF_TESTS = ("STELE_TEST_", "STELE_LAB_", "STELE_SCREENSHOTS")
@@ -28,12 +27,9 @@ pytest_plugins = ["tests.ceph", "tests.postgres"]
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests `quiet` or `heavy` by their folder; the file that takes longest comes first, so that two
-    workers end together."""
+    """Mark tests `quiet` by their folder; the file that takes longest comes first, so that two workers end
+    together."""
     items.sort(key=lambda item: item.path.name != "test_kills.py")
     for item in items:
-        folder = item.path.relative_to(TESTS).parts[0]
-        if folder in QUIET:
+        if item.path.relative_to(TESTS).parts[0] in QUIET:
             item.add_marker(pytest.mark.quiet)
-        if folder in HEAVY:
-            item.add_marker(pytest.mark.heavy)
