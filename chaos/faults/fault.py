@@ -19,7 +19,7 @@ RATE = 10.0
 
 
 # Faults of these tiers may move the virtual IP, or take a host or its link away: connections end without a
-# word, and a client that has nothing left to send waits out its own time-out (RFC 9293 section 3.10)
+# word, and a client that has nothing left to send waits out its own time-out (RFC 9293 section 3.5.1)
 SEVERING = frozenset({"VIP", "LB", "Host", "Site", "Network"})
 JOINED = "+"  # of two faults' tiers and names
 
