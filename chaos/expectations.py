@@ -17,7 +17,7 @@ from chaos.recovery import longest_gap, recovery_seconds
 class Course:
     """When a fault was made, when its healing began, when nothing was wrong any more, and when the clients
     were told to end, in seconds of the history's clock. `before` and `after`: who had which role. `holders`:
-    who has the virtual IP at last. `rate`: instances per second that clients send."""
+    who has the virtual IP at last."""
 
     made: float
     healed: float
@@ -26,7 +26,6 @@ class Course:
     before: Mapping[str, str]
     after: Mapping[str, str]
     holders: Sequence[str]
-    rate: float = 0.0
 
 
 def recovery(fault: Fault, operations: Iterable[Operation], course: Course) -> float | None:
@@ -101,7 +100,7 @@ def _refusals(fault: Fault, operations: list[Operation], course: Course) -> Iter
 
 def _share(fault: Fault, operations: list[Operation], course: Course) -> Iterable[str]:
     taken = {each.uid for each in _meanwhile(operations, course) if each.acknowledged}
-    sent = course.rate * (course.healed - course.made)
+    sent = fault.rate * (course.healed - course.made)
     if len(taken) < fault.share * sent:
         yield f"{len(taken)} of {sent:.0f} instances were acknowledged meanwhile"
 

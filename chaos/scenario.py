@@ -130,7 +130,7 @@ def _observed(cluster: Deployed, fault: Fault, seed: int, generator: random.Rand
         _let_pass(clients, AFTER_SECONDS)
         end = time.monotonic()
         after = cluster.roles() if fault.roles_stay else {}
-        course = Course(made, healed, whole, end, before, after, cluster.holders(), fault.rate)
+        course = Course(made, healed, whole, end, before, after, cluster.holders())
     finally:
         _end(clients)
     operations = history.read([log]).operations

@@ -133,11 +133,10 @@ def test_a_sign_that_is_late_or_not_there() -> None:
 
 
 def test_who_behaves_well_gets_a_share_all_the_same() -> None:
-    course = replace(COURSE, rate=0.1)  # four in the forty seconds that it held
-    fair = replace(SERVED, share=0.5)
+    fair = replace(SERVED, share=0.5, rate=0.1)  # four in the forty seconds that it held
     operations = [stored(11, 12), replace(stored(20, 21), uid="2"), stored(22, 23), stored(51, 52)]
-    assert expectations.broken(fair, operations, course) == []
-    found = expectations.broken(fair, operations[::2], course)
+    assert expectations.broken(fair, operations, COURSE) == []
+    found = expectations.broken(fair, operations[::2], COURSE)
     assert found == ["1 of 4 instances were acknowledged meanwhile"]
 
 
